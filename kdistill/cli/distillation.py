@@ -41,7 +41,7 @@ from .task import (
     states_pooling,
     with_problem_type,
 )
-from .teachers import given_of, names_of_teachers
+from .teachers import given_of, names_of_teachers, type_to_load
 
 
 def parts_of(options: Namespace, args: DistillationTrainingArguments) -> DistillationParts | GivenParts:
@@ -76,7 +76,8 @@ class DistillationParts:
                 warnings.simplefilter("ignore", RandomWeights)  # nobody reads the head of an encoder
                 return load_model(path, head=MASKED).freeze()
         names = None if options.label_names is None else names_by_id(options.label_names)
-        teacher = load_trained(path, id2label=names, **head_settings(path, task_of(options)))
+        dtype = type_to_load(path, self.args.teacher_dtype)
+        teacher = load_trained(path, id2label=names, dtype=dtype, **head_settings(path, task_of(options)))
         teacher.config = with_problem_type(teacher.config, task_of(options), "the teacher")
         return teacher.freeze()
 

@@ -35,6 +35,12 @@ def test_a_model_in_int8_goes_through_the_commands(tmp_path: Path, capsys: pytes
     assert "kdistill int8" in figures_of(capsys, "bench", "--model", int8, "--rows", "4")["programs"]
     student = ["distill", "--teacher", int8, "--student", "L1-H8-A1", "--train", rows, "--eval", rows]
     assert figures_of(capsys, *student, "--output-dir", tmp_path / "run", "--max-steps", "2")["eval_n"] == 30
+    for given, dtype in (("auto", "int8"), ("float32", "float32")):
+        run = [*student, "--output-dir", tmp_path / given, "--max-steps", "2", "--teacher-dtype", given]
+        figures_of(capsys, *run)
+        assert json.loads((tmp_path / given / "trainer_state.json").read_text())["settled"]["teacher_dtype"] == dtype
+    reported = figures_of(capsys, "report", "--model", tmp_path / "float32")
+    assert reported["teacher"]["dtype"] == "float32"
 
 
 def test_a_model_in_int8_is_not_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
