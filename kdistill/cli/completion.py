@@ -5,7 +5,8 @@ from __future__ import annotations
 from argparse import Action
 from collections.abc import Iterator
 
-from .options import COMMANDS, build_parsers, options_of
+from .command_list import COMMANDS
+from .options import build_parsers, options_of
 
 _BASH = """\
 _kdistill() {{

@@ -19,8 +19,8 @@ from ..trainers import DistillationTrainer
 from .command_line import words_for
 from .distillation import parts_of
 from .ending import as_value
+from .input_options import SEARCH_OPTIONS
 from .inputs import read_arguments
-from .options import SEARCH_OPTIONS
 
 BEST_RUN_FILE = "best_run.toml"
 _BEST_RUN_MARK = "# trial "

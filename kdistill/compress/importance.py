@@ -30,9 +30,9 @@ def importance(
 ) -> Importance:
     """Return what each head and unit matters: the mean over rows of |d loss / d m|, where m = 1 is a factor of it.
 
-    For heads this is Michel et al. (arXiv:1905.10650, equation 2), for feed-forward units FastFormers
-    (arXiv:2010.13382, section 3.3), each by the first-order estimate of Molchanov et al. (arXiv:1611.06440) of how
-    much the loss changes without it. The product that reads a head or a unit is linear in it: y = W (m * x) + b. So
+    For heads this is Michel et al. (arXiv:1905.10650, section 4.1), for feed-forward units FastFormers
+    (arXiv:2010.13382, structured pruning), each by the first-order estimate of Molchanov et al. (arXiv:1611.06440) of
+    how much the loss changes without it. The product that reads a head or a unit is linear in it: y = W (m * x) + b. So
 
         d loss / d m_j = sum over tokens of x_j d loss / d x_j = sum over i of W_ij d loss / d W_ij,
 

@@ -56,7 +56,9 @@ def prune(
     processing_class: PreTrainedTokenizerFast | None = None,
     teacher_processing_class: PreTrainedTokenizerFast | None = None,
     args: DistillationTrainingArguments | None = None,
-    **columns: str | None,
+    text_column: str | None = None,
+    text_pair_column: str | None = None,
+    label_column: str | None = None,
 ) -> Figures:
     """Write a smaller model of a trained one.
 
@@ -82,7 +84,9 @@ def prune(
         processing_class: the tokenizer of a model that is no directory.
         teacher_processing_class: likewise of the teacher.
         args: how rows are read (`max_length`, `doc_stride`; default: as the model was trained), and the loss.
-        columns: `text_column`, `text_pair_column`, `label_column`, as in `encode_for`.
+        text_column: of `data` (default: as the model was trained, else by their names).
+        text_pair_column: likewise.
+        label_column: likewise.
 
     Returns:
         Figures: `output`; `num_parameters` and `vocab_size`, each also with `_before`, and the share
@@ -98,8 +102,13 @@ def prune(
     """
     started = time.monotonic()
     _check(heads, feed_forward, vocabulary, layers, scope, rows, keep)
-    if teacher_model is not None and heads is None and feed_forward is None:
-        raise ValueError("teacher_model is given, and neither heads nor feed_forward, for which it tells what matters")
+    if heads is None and feed_forward is None and (teacher_model is not None or (scope, rows) != (SCOPES[0], ROWS)):
+        raise ValueError(
+            "teacher_model, scope or rows is given, and neither heads nor feed_forward, which they are about"
+        )
+    if teacher_processing_class is not None and teacher_model is None:
+        raise ValueError("teacher_processing_class is given, and teacher_model is None; expected both, or neither")
+    columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
     check_new_directory("output", output)
     args = args or DistillationTrainingArguments(disable_tqdm=True)
     original, tokenizer = _loaded("model", model, "processing_class", processing_class)
@@ -214,7 +223,8 @@ def _loaded(
         return model, tokenizer
     has_head = named_head(read_config(model), language_models=True) is not None
     bare = not has_head and not has_sentence_files(Path(model))
-    loaded = load_model(model, head=ENCODER) if bare else load_trained(model)
+    # Float32 also of a model that is stored in int8; what is frozen by it is only read.
+    loaded = load_model(model, head=ENCODER, dtype="float32") if bare else load_trained(model, dtype="float32")
     return loaded, AutoTokenizer.from_pretrained(model) if tokenizer is None else tokenizer
 
 

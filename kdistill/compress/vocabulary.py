@@ -72,6 +72,9 @@ def with_vocabulary(model: Model, ids: NDArray[np.int64]) -> Model:
     Args:
         model: a model in float32.
         ids: int64, ascending.
+
+    Raises:
+        ValueError: positions are counted from the padding token's id, which would change.
     """
     places = {old: new for new, old in enumerate(ids.tolist())}
     named = {name: places.get(index) for name, index in _ids_in(model.config).items()}
@@ -79,6 +82,11 @@ def with_vocabulary(model: Model, ids: NDArray[np.int64]) -> Model:
     extra = {**model.config.extra, **{name: index for name, index in named.items() if name not in fields}}
     of_fields: dict[str, Any] = {name: index for name, index in named.items() if name in fields}
     config = model.config.replace(vocab_size=len(ids), extra=extra, **of_fields)
+    if config.first_position != model.config.first_position:
+        raise ValueError(
+            f"the padding token has the id {model.config.pad_token_id}, from which positions are counted, and its new "
+            f"one is {config.pad_token_id}, as ids before it have no token; expected a vocabulary without such gaps"
+        )
     by_word = BY_WORD if model.head == MASKED else (WORD_EMBEDDINGS,)
     tensors = {name: values[ids] if name in by_word else values for name, values in model.tensors.items()}
     return type(model).from_tensors(config, tensors)

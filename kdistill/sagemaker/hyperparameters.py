@@ -15,7 +15,8 @@ from typing import Any
 
 from ..cli.command_line import switches_of
 from ..cli.config_file import words_of_options
-from ..cli.options import SEARCH_OPTIONS, build_parsers, options_of
+from ..cli.input_options import SEARCH_OPTIONS
+from ..cli.options import build_parsers, options_of
 from ..train.fields import did_you_mean_argument
 from ..train.transformers_names import OTHER_ARGUMENTS
 

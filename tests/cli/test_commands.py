@@ -17,8 +17,8 @@ from support.small_run import LABELS, sentences, write_model, write_rows
 
 from kdistill import __version__
 from kdistill.cli import main as cli
+from kdistill.cli.command_list import COMMANDS
 from kdistill.cli.inputs import read_arguments
-from kdistill.cli.options import COMMANDS
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.tasks.predictions import Predictions
 from kdistill.text.classes import AutoTokenizer

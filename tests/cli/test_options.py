@@ -19,9 +19,10 @@ from support.small_run import write_model, write_rows
 from kdistill.cli import commands
 from kdistill.cli import main as cli
 from kdistill.cli.command_line import parse
+from kdistill.cli.command_list import COMMANDS
 from kdistill.cli.completion import script
+from kdistill.cli.input_options import SHELLS
 from kdistill.cli.inputs import read_arguments
-from kdistill.cli.options import COMMANDS, SHELLS
 from kdistill.train.arguments import DistillationTrainingArguments
 
 DISTILL = ["distill", "--teacher", "t", "--student", "s", "--train", "x.tsv"]

@@ -18,7 +18,7 @@ from support.small_run import write_model, write_rows
 from kdistill import trainers
 from kdistill.cli import main as cli
 from kdistill.cli.command_line import parse
-from kdistill.cli.options import SEARCH_OPTIONS
+from kdistill.cli.input_options import SEARCH_OPTIONS
 from kdistill.search.study import open_journal
 from kdistill.train.callbacks import TrainerCallback
 from kdistill.trainers import Trainer

@@ -144,7 +144,7 @@ def test_the_parts_that_matter_most_stay() -> None:
     kept = kept_parts(two, 0.5, "layer", "heads", "heads")
     assert [of.tolist() for of in kept] == [[0, 2], [1, 2]]
     # Layers are scaled alike before they are compared: what matters is the share of a layer's own length.
-    one_is_flat = [np.array([4.0, 0.1, 0.1, 0.1]), np.array([0.5, 0.5, 0.5, 0.5])]
+    one_is_flat = [np.array([4.0, 1.0, 1.0, 1.0]), np.array([0.5, 0.5, 0.5, 0.5])]
     kept = kept_parts(one_is_flat, 5 / 8, "global", "heads", "heads")
     assert [of.tolist() for of in kept] == [[0], [0, 1, 2, 3]]
     assert [len(of) for of in kept_parts(two, 2 / 3, "layer", "heads", "heads")] == [3, 3]
@@ -314,6 +314,11 @@ def test_what_cannot_be_pruned_is_refused(tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match="scope is 'all'; expected one of layer, global"):
         kd.prune(str(model), str(rows), tmp_path / "out", heads=0.5, scope="all")
+    with pytest.raises(ValueError, match="scope or rows is given, and neither heads nor feed_forward"):
+        kd.prune(str(model), str(rows), tmp_path / "out", vocabulary=True, scope="global")
+    tokenizer = kd.AutoTokenizer.from_pretrained(model)
+    with pytest.raises(ValueError, match="teacher_processing_class is given, and teacher_model is None"):
+        kd.prune(str(model), str(rows), tmp_path / "out", heads=0.5, teacher_processing_class=tokenizer)
 
 
 def test_a_language_model_and_a_tagger_are_pruned_by_the_losses_of_their_tokens(tmp_path: Path) -> None:

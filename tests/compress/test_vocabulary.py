@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.small_architectures import write_encoder
-from support.small_run import VOCABULARY, WORDS, small_model, write_model, write_rows
+from support.small_run import VOCABULARY, WORDS, small_config, small_model, write_model, write_rows
 from support.small_texts import documents, language_model
 
 import kdistill as kd
@@ -85,6 +85,24 @@ def test_every_architecture_reads_what_is_left_as_before(tmp_path: Path, model_t
         assert (before is None) == (after is None)
         if before is not None and name == "pad":
             assert part.convert_ids_to_tokens(after) == tokenizer.convert_ids_to_tokens(before)
+
+
+def test_positions_stay_where_they_are_counted_from_a_padding_token_behind_other_words(tmp_path: Path) -> None:
+    behind = [token for token in VOCABULARY if token not in ("scene", "[UNK]", "plot")]
+    (tmp_path / "vocab.txt").write_text("\n".join(["scene", "[UNK]", "plot", *behind]) + "\n")
+    tokenizer = kd.BertTokenizer.from_pretrained(tmp_path)
+    sizes = {name: getattr(small_config(), name) for name in ("hidden_size", "num_hidden_layers", "intermediate_size")}
+    sizes |= {"vocab_size": len(tokenizer), "num_attention_heads": 2, "max_position_embeddings": 20}
+    ids = {"pad_token_id": 3, "bos_token_id": None, "eos_token_id": None}
+    whole = kd.RobertaForSequenceClassification(kd.RobertaConfig(**sizes, **ids, initializer_range=0.2), seed=4)
+    kd.prune(whole, OF_DATA[:1], tmp_path / "out", vocabulary=True, processing_class=tokenizer)
+    pruned = kd.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert (pruned.config.pad_token_id, pruned.config.first_position) == (3, 4)
+    part = kd.AutoTokenizer.from_pretrained(tmp_path / "out")
+    ours, theirs = (model.forward(kd.pack(read(TEXTS[:1]))) for model, read in ((pruned, part), (whole, tokenizer)))
+    np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError, match=r"the padding token has the id 3, .* and its new one is 1"):
+        with_vocabulary(whole, np.array([1, 3, 4, 5]))
 
 
 def test_the_most_frequent_pieces_of_another_file_are_kept(tmp_path: Path, tokenizer: Any) -> None:

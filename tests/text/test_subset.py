@@ -111,12 +111,16 @@ def test_an_unknown_word_stays_unknown_where_its_pieces_are_asked_for() -> None:
 
 
 def test_unigram_keeps_the_lowest_score_which_that_of_the_unknown_token_follows_from() -> None:
-    whole = xlm()
-    scores = json.loads(whole._serialized())["model"]["vocab"]
-    lowest = min(scores, key=lambda entry: entry[1])
-    part, _ = whole.with_vocabulary([])
-    assert lowest[0] in part.vocab
-    assert json.loads(part._serialized())["model"]["unk_id"] == part.vocab["<unk>"]
+    """No piece is the letter x alone: without "rare", an unknown x beside two letters would beat the piece "axb"."""
+    scores = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("a", -1.0), ("b", -1.0), ("axb", -15.0)]
+    backend = unigram(pre_tokenizers.WhitespaceSplit())
+    backend.model = models.Unigram([*scores, ("rare", -30.0), ("\u2581", -9.0)], unk_id=3)
+    whole = PreTrainedTokenizerFast(backend, {"tokenizer_class": "XLMRobertaTokenizer"})
+    ids = whole("axb")["input_ids"]
+    assert tokens_of(whole, "axb") == ["<s>", "axb", "</s>"]
+    part, kept = whole.with_vocabulary(ids)
+    assert "rare" in part.vocab
+    assert kept[part("axb")["input_ids"]].tolist() == ids
 
 
 def test_tokens_that_were_added_stay_behind_the_vocabulary() -> None:
