@@ -112,10 +112,6 @@ def prune(
     check_new_directory("output", output)
     args = args or DistillationTrainingArguments(disable_tqdm=True)
     original, tokenizer = _loaded("model", model, "processing_class", processing_class)
-    if original.quantization is not None:
-        raise ValueError(
-            "model is an int8 artefact; expected the model that it was made of: prune that, and quantize the result"
-        )
     pruned, figures = original, Figures()
     if layers is not None:
         pruned = with_layers(pruned, checked_layers(layers, pruned.config.num_hidden_layers))
