@@ -54,6 +54,7 @@ from .report import report
 from .search import search
 from .serve import serve
 from .task import (
+    check_trainable,
     compute_metrics_of,
     head_to_learn,
     labels_to_learn,
@@ -86,6 +87,7 @@ def finetune(options: Namespace) -> Figures:
     """Fine-tune `--model` on labelled rows."""
     args = read_arguments(TrainingArguments, options)
     check_output_dir(args, options, sources=[options.model])
+    check_trainable("--model", options.model)
     config, content = AutoConfig.from_pretrained(options.model), read_config(options.model)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     head = head_to_learn(content, task_of(options), lambda: rows_file(options.train, options).table)

@@ -34,13 +34,14 @@ from .inputs import dataset_of, dropout_of, provenance_of, rows_file, task_of
 from .run_files import RunFiles
 from .task import (
     check_labels_are_meant,
+    check_trainable,
     compute_metrics_of,
     head_settings,
     names_by_id,
     states_pooling,
     with_problem_type,
 )
-from .teachers import given_of, names_of_teachers
+from .teachers import given_of, names_of_teachers, type_to_load
 
 
 def parts_of(options: Namespace, args: DistillationTrainingArguments) -> DistillationParts | GivenParts:
@@ -75,7 +76,8 @@ class DistillationParts:
                 warnings.simplefilter("ignore", RandomWeights)  # nobody reads the head of an encoder
                 return load_model(path, head=MASKED).freeze()
         names = None if options.label_names is None else names_by_id(options.label_names)
-        teacher = load_trained(path, id2label=names, **head_settings(path, task_of(options)))
+        dtype = type_to_load(path, self.args.teacher_dtype)
+        teacher = load_trained(path, id2label=names, dtype=dtype, **head_settings(path, task_of(options)))
         teacher.config = with_problem_type(teacher.config, task_of(options), "the teacher")
         return teacher.freeze()
 
@@ -189,6 +191,7 @@ def _load_student(
     options: Namespace, teacher: Model, teacher_tokenizer: PreTrainedTokenizerFast, seed: int
 ) -> tuple[Model, PreTrainedTokenizerFast]:
     """Load a student from a checkpoint, with the teacher's labels where its labels are unnamed or may be replaced."""
+    check_trainable("--student", options.student)
     stored, head = AutoConfig.from_pretrained(options.student), named_head(read_config(options.student))
     if head not in (None, teacher.head) and not options.ignore_mismatched_sizes:
         raise ValueError(

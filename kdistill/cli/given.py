@@ -31,7 +31,14 @@ from .inputs import (
     task_of,
 )
 from .run_files import RunFiles
-from .task import compute_metrics_of, head_settings, head_to_learn, labels_to_learn, names_by_id
+from .task import (
+    check_trainable,
+    compute_metrics_of,
+    head_settings,
+    head_to_learn,
+    labels_to_learn,
+    names_by_id,
+)
 from .teachers import given_of
 
 
@@ -139,6 +146,7 @@ class GivenParts:
 
     def _loaded_student(self, stored: Config) -> Model:
         options = self._options
+        check_trainable("--student", options.student)
         if self._head == ENCODER:
             settings = head_settings(options.student, task_of(options))
             return load_model(options.student, seed=self.args.seed, **settings, **dropout_of(options))

@@ -31,7 +31,7 @@ from ..trainers import DistillationTrainer, Trainer
 from .command_line import parse
 from .data_files import FORMAT, data_file
 from .task import TaskOptions, compute_metrics_of, head_settings, names_by_id
-from .teachers import given_of, names_of_teachers
+from .teachers import given_of, names_of_teachers, type_to_load
 
 _COLUMNS = ("text_column", "text_pair_column", "label_column")
 _NAMED = ("metrics", "dataset_name", "dataset_tags")
@@ -119,7 +119,7 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
         args = DistillationTrainingArguments(**saved)
         if inputs["teacher_logits"] is not None or not teachers:
             given = given_of(inputs["teacher_logits"], inputs["train"])
-        models = [_teacher(path, inputs) for path in teachers]
+        models = [_teacher(path, inputs, type_to_load(path, args.teacher_dtype)) for path in teachers]
         tokenizers = [_tokenizer_of(path) for path in teachers]
         sources: list[Any] = [*models, *([] if given is None else [given])]
         tokenizers += [] if given is None else [None]
@@ -159,9 +159,9 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     return trainer, encoded("holdout")
 
 
-def _teacher(path: str, inputs: Mapping[str, Any]) -> Model:
+def _teacher(path: str, inputs: Mapping[str, Any], dtype: str | None) -> Model:
     settings = head_settings(path, TaskOptions(task=inputs["task"]))
-    return load_trained(path, **_labels(inputs["label_names"]), **settings)
+    return load_trained(path, dtype=dtype, **_labels(inputs["label_names"]), **settings)
 
 
 def _tokenizer_of(teacher: str) -> PreTrainedTokenizerFast | None:

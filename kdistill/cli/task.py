@@ -21,6 +21,7 @@ from ..hub import resolve
 from ..models.configuration import CONFIG_FILE, Config, read_config
 from ..models.head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN, named_head
 from ..models.pooling import MEAN
+from ..models.quantization import Quantization
 from ..models.sentence_files import OPTIONAL_FILES, has_sentence_files
 from ..tasks.registry import (
     TASK_OPTIONS,
@@ -63,6 +64,15 @@ def head_settings(path: str, options: TaskOptions) -> dict[str, Any]:
         stacklevel=3,
     )
     return {"head": ENCODER, "pooling": MEAN}
+
+
+def check_trainable(option: str, path: str) -> None:
+    """Raise ValueError, before any work, for a model to train that is an int8 artefact."""
+    if Quantization.of(read_config(path)) is not None:
+        raise ValueError(
+            f"{option} is {path}, an int8 artefact, which only evaluates; expected the model that it was made of: "
+            "train that, and quantize it again"
+        )
 
 
 def states_pooling(path: str) -> bool:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from ..data.teacher_rows import TeacherSource
 from ..distill.given import Given
+from ..distill.teacher_type import AUTO
 from ..hub import public_name
+from ..models.configuration import read_config
+from ..models.quantization import Quantization
 from ..train.encoding import name_of
 
 
@@ -22,6 +25,17 @@ def given_of(answers: str | None, train: str) -> Given:
     if answers is None:
         return Given(name=f"the answers in {name_of(train)}")
     return Given(TeacherSource.of(answers, "--teacher-logits"))
+
+
+def type_to_load(path: str, teacher_dtype: str) -> str | None:
+    """Return the type to load a teacher in: float32 for an int8 artefact that is to compute in another type.
+
+    Args:
+        path: the teacher's directory or hub id.
+        teacher_dtype: `--teacher-dtype`.
+    """
+    artefact = Quantization.of(read_config(path))
+    return None if artefact is None or teacher_dtype in (AUTO, artefact.dtype) else "float32"
 
 
 def inputs_of(options: Namespace) -> list[str]:

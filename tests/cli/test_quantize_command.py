@@ -35,14 +35,26 @@ def test_a_model_in_int8_goes_through_the_commands(tmp_path: Path, capsys: pytes
     assert "kdistill int8" in figures_of(capsys, "bench", "--model", int8, "--rows", "4")["programs"]
     student = ["distill", "--teacher", int8, "--student", "L1-H8-A1", "--train", rows, "--eval", rows]
     assert figures_of(capsys, *student, "--output-dir", tmp_path / "run", "--max-steps", "2")["eval_n"] == 30
+    for given, dtype in (("auto", "int8"), ("float32", "float32")):
+        run = [*student, "--output-dir", tmp_path / given, "--max-steps", "2", "--teacher-dtype", given]
+        figures_of(capsys, *run)
+        assert json.loads((tmp_path / given / "trainer_state.json").read_text())["settled"]["teacher_dtype"] == dtype
+    reported = figures_of(capsys, "report", "--model", tmp_path / "float32")
+    assert reported["teacher"]["dtype"] == "float32"
 
 
 def test_a_model_in_int8_is_not_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 10)
     figures_of(capsys, "quantize", "--model", model, "--data", rows, "--output", tmp_path / "int8")
-    training = ["finetune", "--model", tmp_path / "int8", "--train", rows, "--output-dir", tmp_path / "run"]
-    assert main([*map(str, training)]) == 1
-    assert "the model is an int8 artefact, which only evaluates" in capsys.readouterr().err
+    run = ["--train", rows, "--output-dir", tmp_path / "run"]
+    for command in (
+        ["finetune", "--model", tmp_path / "int8"],
+        ["distill", "--teacher", model, "--student", tmp_path / "int8"],
+        ["doctor", "--teacher", model, "--student", tmp_path / "int8", "--json"],
+    ):
+        assert main([*map(str, [*command, *run])]) > 0
+        said = capsys.readouterr()
+        assert "an int8 artefact, which only evaluates" in said.err + said.out
     assert not (tmp_path / "run").exists()
 
 

@@ -18,6 +18,7 @@ import kdistill as kd
 from kdistill.compress.int8 import int8_tensors
 from kdistill.models.auto import load_trained
 from kdistill.models.registry import ARCHITECTURES
+from kdistill.serve.classifier import Classifier
 
 ROWS = [{"text": text, "label": label} for text, label in sentences(24)]
 BATCH = [[2, 5, 9, 3], [2, 6, 3], [2, 7, 12, 10, 11, 8, 3]]
@@ -112,6 +113,24 @@ def test_a_narrow_type_holds_no_float32_weights_of_products(artefact: Path) -> N
     assert not loaded.holds_float32
     with pytest.raises(RuntimeError, match='load it with dtype="float32"'):
         _ = loaded.flat_parameters
+
+
+def test_a_server_and_a_pipeline_compute_in_int8(artefact: Path) -> None:
+    served, pipeline = Classifier.load(artefact), kd.pipeline("text-classification", artefact)
+    expected = load_trained(artefact).forward(BATCH)
+    for model in (served.model, pipeline.model):
+        np.testing.assert_array_equal(model.forward(BATCH), expected)
+
+
+def test_it_loads_from_the_cache_of_the_hub(artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = tmp_path / "models--me--int8"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    (repository / "snapshots").mkdir()
+    copy_of(artefact, repository / "snapshots" / "abc")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    loaded = kd.AutoModelForSequenceClassification.from_pretrained("me/int8")
+    np.testing.assert_array_equal(loaded.forward(BATCH), load_trained(artefact).forward(BATCH))
 
 
 def test_another_type_is_dequantised_with_a_warning(artefact: Path) -> None:
@@ -235,6 +254,14 @@ def test_figures_compare_both_models(original: Path, tmp_path: Path) -> None:
     assert figures["bytes_after"] == (tmp_path / "int8" / "model.safetensors").stat().st_size
     card = (tmp_path / "int8" / "README.md").read_text()
     assert f"Right are {figures['right_before']} before and {figures['right_after']} in int8" in card
+
+
+def test_a_pruned_model_keeps_the_shapes_of_its_layers(original: Path, tmp_path: Path) -> None:
+    kd.prune(original, ROWS, tmp_path / "pruned", heads=0.5, feed_forward=0.5, scope="global")
+    kd.quantize(tmp_path / "pruned", ROWS, tmp_path / "int8", float_embeddings=True)
+    loaded, pruned = load_trained(tmp_path / "int8"), load_trained(tmp_path / "pruned", dtype="int8")
+    assert [tensor.shape for tensor in loaded.layout] == [tensor.shape for tensor in pruned.layout]
+    np.testing.assert_array_equal(loaded.forward(BATCH), pruned.forward(BATCH))
 
 
 def test_rows_without_labels_are_compared_by_their_answers(original: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from kdistill.compress.int8 import quantize
 from kdistill.data.columns import read_rows
 from kdistill.data.questions import read_questions
 from kdistill.data.teacher_columns import Answers
@@ -24,6 +25,9 @@ from kdistill.formats.safetensors import read_safetensors
 from kdistill.formats.torch_bin import read_torch_bin
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
+from kdistill.models.configuration import write_config
+from kdistill.models.golden import computed_by
+from kdistill.models.quantization import KEY, Quantization
 from kdistill.models.sentence_files import read_sentence_files
 from kdistill.system.files import verify_manifest
 from kdistill.text.classes import AutoTokenizer
@@ -76,6 +80,14 @@ def shard_index(directory: Path, data: bytes) -> Any:
 def weights(directory: Path, data: bytes) -> Any:
     """model.safetensors beside a sound config.json: loaded, and asked."""
     small_config().save_pretrained(directory)
+    (directory / "model.safetensors").write_bytes(data)
+    return BertForSequenceClassification.from_pretrained(directory)
+
+
+def int8(directory: Path, data: bytes) -> Any:
+    """model.safetensors of an int8 artefact beside its config.json: loaded, and compared with its golden logits."""
+    stated = Quantization(embeddings="int8", computed=computed_by(small_model()), golden_tolerance=1.0)
+    write_config(directory, small_config().to_dict() | {KEY: stated.described([], [])})
     (directory / "model.safetensors").write_bytes(data)
     return BertForSequenceClassification.from_pretrained(directory)
 
@@ -217,6 +229,7 @@ READERS: dict[str, Reader] = {
     "config": config,
     "shard_index": shard_index,
     "weights": weights,
+    "int8": int8,
     "modules": modules,
     "pooling": pooling,
     "vocab": vocab,
@@ -255,6 +268,7 @@ def sound_files(directory: Path) -> dict[str, list[bytes]]:
     model.save_pretrained(directory / "model")
     (directory / "model" / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
     AutoTokenizer.from_pretrained(directory / "model").save_pretrained(directory / "model")
+    quantize(model, small_dataset(4), directory / "int8")
     for legacy in (False, True):
         write.write_arrays(directory / f"{legacy}.bin", write.random_arrays(), legacy=legacy)
     tsv = b"sentence\tlabel\ngood film\tpositive\nbad plot\tnegative\n"
@@ -271,6 +285,7 @@ def sound_files(directory: Path) -> dict[str, list[bytes]]:
         "config": [(directory / "model" / "config.json").read_bytes()],
         "shard_index": [json.dumps({"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}).encode()],
         "weights": [(directory / "model" / "model.safetensors").read_bytes()],
+        "int8": [(directory / "int8" / "model.safetensors").read_bytes()],
         "modules": [MODULES],
         "pooling": [POOLING, b'{"pooling_mode": ["cls"], "embedding_dimension": 16}'],
         "vocab": [("\n".join(VOCABULARY) + "\n").encode()],
