@@ -22,6 +22,7 @@ from .row_options import (
     add_models_and_rows,
     add_switch,
     add_task,
+    add_teacher_weights,
 )
 
 if TYPE_CHECKING:
@@ -75,13 +76,7 @@ def _add_labelling(parser: ArgumentParser, group: _ArgumentGroup) -> None:
         metavar="MODEL",
         help=f"{MODEL_HELP} that answers; of several the mean of their probabilities is written",
     )
-    group.add_argument(
-        "--teacher-weights",
-        type=float,
-        nargs="+",
-        metavar="X",
-        help="what each of several teachers counts, in their order, such as 0.7 0.3 (default: all the same)",
-    )
+    add_teacher_weights(group)
     group.add_argument("--data", required=True, metavar="FILE", help=f"rows to answer: {ROWS_HELP}; {OTHER_ROWS_HELP}")
     group.add_argument(
         "--output",

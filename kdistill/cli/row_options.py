@@ -33,6 +33,17 @@ def add_switch(group: _ArgumentGroup, option: str, help: str) -> None:
     group.add_argument(option, action=BooleanOptionalAction, default=SUPPRESS, help=help)
 
 
+def add_teacher_weights(group: _ArgumentGroup) -> None:
+    """Add the option about several teachers."""
+    group.add_argument(
+        "--teacher-weights",
+        type=float,
+        nargs="+",
+        metavar="X",
+        help="what each of several teachers counts, in their order, such as 0.7 0.3 (default: all the same)",
+    )
+
+
 def add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     """Add the options of a command that learns, measures or predicts."""
     if command in DISTILLING:
@@ -43,13 +54,7 @@ def add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
             metavar="MODEL",
             help=f"{MODEL_HELP} to learn from; several teach together, each reading with its own tokenizer",
         )
-        group.add_argument(
-            "--teacher-weights",
-            type=float,
-            nargs="+",
-            metavar="X",
-            help="what each of several teachers counts, in their order, such as 0.7 0.3 (default: all the same)",
-        )
+        add_teacher_weights(group)
         group.add_argument(
             "--teacher-logits",
             metavar="FILE",
