@@ -147,12 +147,13 @@ COMMANDS = (
     ),
     Command(
         "export",
-        "--model MODEL --format onnx --output FILE|DIR [--dtype TYPE]",
+        "--model MODEL --format onnx|gguf --output FILE|DIR [--dtype TYPE]",
         "write a model for other programs",
         "Write a model as ONNX, for ONNX Runtime, transformers.js, OpenVINO and others. --output FILE.onnx gets the "
         "graph alone; a directory gets it as onnx/model.onnx (float16: onnx/model_fp16.onnx, int8: "
         "onnx/model_quantized.onnx) with the configuration and the tokenizer beside it. Before it is written, its "
-        "logits in ONNX Runtime are compared with those of kdistill. Needs the extra export.",
+        "logits in ONNX Runtime are compared with those of kdistill. Or as GGUF, for llama.cpp: encoders and "
+        "classifiers in the shape of BERT, with their tokenizer, int8 as Q8_0. Needs the extra export.",
         "kdistill export --model student --format onnx --output exported",
     ),
     Command(

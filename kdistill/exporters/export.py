@@ -16,6 +16,8 @@ from ..models.model import Model, check_model
 from ..models.sentence_files import write_sentence_files
 from ..system.names import did_you_mean
 from ..text.classes import AutoTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
+from .format import Format
 from .output import Output
 from .registry import DTYPES, FORMATS
 
@@ -27,9 +29,11 @@ class Exported(NamedTuple):
         path: the file.
         format, dtype: as asked for.
         bytes: the file's size.
-        inputs, outputs: names of what the file takes and gives.
-        checked_with: the program that gives the logits of kdistill for the file, with its version; None: not checked.
-        largest_difference: between both in the rows of the check, where kdistill computes in float32; None: likewise.
+        inputs, outputs: names of what the file takes and gives; none in "gguf".
+        checked_with: the program that checked the file, with its version: ONNX Runtime, which gives the logits of
+            kdistill for it, or the package gguf, which found every tensor in it; None: not checked.
+        largest_difference: between the logits of ONNX Runtime and kdistill in the rows of the check, where kdistill
+            computes in float32; None: not compared.
     """
 
     path: Path
@@ -48,16 +52,19 @@ def export(
     *,
     format: str,
     dtype: str = "float32",
+    processing_class: PreTrainedTokenizerFast | None = None,
 ) -> Exported:
-    """Write a model in a format of other programs, and compare its logits there with those of kdistill.
+    """Write a model in a format of other programs, and check it: of "onnx" its logits, of "gguf" its tensors.
 
     Args:
         model: a model that holds float32 weights, or the directory or hub id of one.
-        output: a new file, whose name ends as those of the format (`.onnx`), for the model alone; or a directory, which
-            is made if missing, for the file at the place where readers of the format look (`onnx/model.onnx`),
-            config.json and, of a model that is given by its directory, the files of its tokenizer.
-        format: "onnx".
-        dtype: of the weights: "float32", "float16" or "int8".
+        output: a new file, whose name ends as those of the format (`.onnx`, `.gguf`), for the model alone; or a
+            directory, which is made if missing, for the file at the place where readers of the format look
+            (`onnx/model.onnx`), config.json and the files of the tokenizer.
+        format: "onnx" or "gguf".
+        dtype: of the weights: "float32", "float16" or "int8" (in "gguf": Q8_0).
+        processing_class: the tokenizer; None: the one in the model's directory. A file of "onnx" holds none, and one of
+            "gguf" cannot do without.
 
     Returns:
         What was written, and how it was checked.
@@ -65,9 +72,10 @@ def export(
     Raises:
         ImportError: the extra `export` is not installed.
         OSError: `output` exists, or cannot be written. Nothing is lost or left behind.
-        ValueError: there is no such format or type, the model has no head, or it does not fit into the format.
-        RuntimeError: the weights are not in memory in float32, or the written file gives other logits.
-        TypeError: the model is none.
+        ValueError: there is no such format or type, `output` has the ending of another format, the model has no head,
+            the model or its tokenizer does not fit into the format, or there is no tokenizer.
+        RuntimeError: the weights are not in memory in float32, or the written file gives other logits or tensors.
+        TypeError: the model is none, or the tokenizer.
     """
     if format not in FORMATS:
         raise ValueError(f"format is {format!r}; expected one of {', '.join(FORMATS)}{did_you_mean(format, FORMATS)}")
@@ -76,14 +84,26 @@ def export(
         known = ", ".join(chosen.files)
         raise ValueError(f"dtype is {dtype!r}; expected one of {known} for {format}{did_you_mean(str(dtype), DTYPES)}")
     chosen.require(dtype)
+    _check_ending(output, chosen)
     place = Output.of(output, chosen, dtype)
     loaded = _loaded(model)
+    tokenizer = _tokenizer_of(model, processing_class, chosen, place)
     with place.writing(keep=_is_directory_of(model, place.directory)) as made:
-        built = chosen.build(loaded, dtype)
+        built = chosen.build(loaded, dtype, tokenizer)
         made.file.write_bytes(built.content)
         if made.directory is not None:
-            _write_beside(made.directory, loaded, model)
+            _write_beside(made.directory, loaded, tokenizer)
     return Exported(place.file, format, dtype, len(built.content), *built[1:])
+
+
+def _check_ending(output: str | os.PathLike[str], format: Format) -> None:
+    """Raise ValueError for a new name with the ending of another format, which would become a directory."""
+    path = Path(output)
+    other = next((each for each in FORMATS.values() if each is not format and path.name.endswith(each.ending)), None)
+    if other is not None and not path.is_dir():
+        raise ValueError(
+            f"output is {str(path)!r}, a name of {other.name}; expected one that ends in {format.ending} or a directory"
+        )
 
 
 def _is_directory_of(model: Any, directory: Path | None) -> bool:
@@ -114,16 +134,40 @@ def _is_encoder(content: Mapping[str, Any]) -> bool:
     )
 
 
-def _write_beside(directory: Path, model: Model, given: Any) -> None:
-    """Write what a program needs beside the exported file: the configuration, and a given directory's tokenizer."""
+def _tokenizer_of(
+    model: Any, given: PreTrainedTokenizerFast | None, format: Format, place: Output
+) -> PreTrainedTokenizerFast | None:
+    """Return the tokenizer to be written; None: there is none, or no place for it."""
+    if given is not None:
+        check_tokenizer("processing_class", given)
+        if place.directory is None and not format.holds_tokenizer:
+            raise ValueError(
+                f"processing_class is given, and a file of {format.name} has no place for a tokenizer; expected a "
+                "directory as output, or no processing_class"
+            )
+        return given
+    if place.directory is None and not format.holds_tokenizer:
+        return None
+    if not isinstance(model, str | os.PathLike):
+        if format.holds_tokenizer:
+            raise ValueError(
+                f"processing_class is None; expected the model's tokenizer, which a file of {format.name} holds, or as "
+                "model a directory that has it"
+            )
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        if format.holds_tokenizer:
+            raise
+        warnings.warn(f"the output has no tokenizer: {error}", stacklevel=3)
+        return None
+
+
+def _write_beside(directory: Path, model: Model, tokenizer: PreTrainedTokenizerFast | None) -> None:
+    """Write what a program needs beside the exported file: the configuration, and the files of the tokenizer."""
     write_config(directory, model.config.to_dict() | {"architectures": [type(model).__name__]})
     if model.config.embeds:
         write_sentence_files(directory, model.config)
-    if given is model:
-        return
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(given)
-    except (OSError, ValueError) as error:
-        warnings.warn(f"the output has no tokenizer: {error}", stacklevel=3)
-        return
-    tokenizer.save_pretrained(directory)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(directory)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..models.model import Model
+from ..text.tokenizer import PreTrainedTokenizerFast
 
 
 class Built(NamedTuple):
@@ -14,9 +15,9 @@ class Built(NamedTuple):
 
     Attributes:
         content: of the file.
-        inputs, outputs: the names of what it takes and gives.
-        checked_with: the program whose logits were compared with kdistill's, with its version; None: none is installed.
-        largest_difference: of these logits; None: likewise.
+        inputs, outputs: the names of what it takes and gives; of a format that has none, empty.
+        checked_with: the program that checked the content, with its version; None: none did.
+        largest_difference: between its logits and kdistill's; None: it gave none.
     """
 
     content: bytes
@@ -34,12 +35,14 @@ class Format:
         name: as `--format` has it.
         ending: of the names of its files.
         files: type of numbers -> the file in a directory, relative to it, where readers of the format look for it.
+        holds_tokenizer: whether a file holds the tokenizer, too, and cannot be made without one.
         require: (dtype) -> raises ImportError, which names the extra, for a package that is not installed.
-        build: (model with float32 weights, dtype) -> the file's content, checked.
+        build: (model with float32 weights, dtype, its tokenizer if there is one) -> the file's content, checked.
     """
 
     name: str
     ending: str
     files: Mapping[str, str]
+    holds_tokenizer: bool = False
     require: Callable[[str], None]
-    build: Callable[[Model, str], Built]
+    build: Callable[[Model, str, PreTrainedTokenizerFast | None], Built]

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..models.head_names import MASKED
 from ..models.model import Model
+from ..text.tokenizer import PreTrainedTokenizerFast
 from .format import Built, Format
 from .onnx_check import compared
 from .onnx_graph import graph_of, inputs_of, outputs_of
@@ -28,13 +29,14 @@ def require(dtype: str) -> None:
             raise ImportError(f'{what} needs the package {package}: pip install "kdistill[export]"', name=package)
 
 
-def build(model: Model, dtype: str) -> Built:
+def build(model: Model, dtype: str, tokenizer: PreTrainedTokenizerFast | None) -> Built:
     """Return the model as an ONNX file of one graph, which was compared with kdistill in ONNX Runtime if that is here.
 
     Args:
         model: holds float32 weights.
         dtype: "float32"; "float16": of weights and activations; "int8": weights of products and tables, see
             `with_int8_weights`. Outputs are float32.
+        tokenizer: not in the graph, which takes tokens.
 
     Raises:
         ValueError: the model is too large for one file of the format, or a weight for float16.

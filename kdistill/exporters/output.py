@@ -65,5 +65,5 @@ class Output(NamedTuple):
         into = added_files(self.directory, keep=keep) if self.directory.is_dir() else new_directory(self.directory)
         with into as made:
             file = made / self.file.relative_to(self.directory)
-            file.parent.mkdir()
+            file.parent.mkdir(exist_ok=True)
             yield Output(file, made)

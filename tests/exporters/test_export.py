@@ -13,6 +13,7 @@ from support.small_run import small_model, write_model
 import kdistill as kd
 from kdistill import _core
 from kdistill.cli import main as cli
+from kdistill.exporters.gguf import GGUF
 from kdistill.exporters.onnx import ONNX
 from kdistill.exporters.onnx_graph import ACTIVATIONS, inputs_of, outputs_of
 from kdistill.exporters.output import Output
@@ -44,15 +45,29 @@ def test_a_missing_package_is_an_error_that_names_the_extra(
 
 
 def test_an_unknown_format_or_type_is_refused_first(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="format is 'onxx'; expected one of onnx; did you mean 'onnx'"):
+    with pytest.raises(ValueError, match="format is 'onxx'; expected one of onnx, gguf; did you mean 'onnx'"):
         kd.export("nowhere", tmp_path / "out", format="onxx")
     with pytest.raises(ValueError, match="dtype is 'bfloat16'; expected one of float32, float16, int8 for onnx"):
         kd.export("nowhere", tmp_path / "out", format="onnx", dtype="bfloat16")
 
 
+def test_the_ending_of_another_format_is_a_mistake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("kdistill.exporters.gguf.find_spec", lambda _: object())
+    with pytest.raises(ValueError, match=r"m.onnx', a name of onnx; expected one that ends in .gguf or a directory"):
+        kd.export(small_model(), tmp_path / "m.onnx", format="gguf")
+
+
+def test_a_tokenizer_that_would_be_written_nowhere_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("kdistill.exporters.onnx.find_spec", lambda _: object())
+    tokenizer = kd.AutoTokenizer.from_pretrained(write_model(tmp_path / "model"))
+    with pytest.raises(ValueError, match="processing_class is given, and a file of onnx has no place for a tokenizer"):
+        kd.export(small_model(), tmp_path / "m.onnx", format="onnx", processing_class=tokenizer)
+
+
 def test_a_name_with_the_ending_is_a_file_and_any_other_a_directory(tmp_path: Path) -> None:
     assert Output.of(tmp_path / "a.onnx", ONNX, "int8") == (tmp_path / "a.onnx", None)
     assert Output.of(tmp_path / "a", ONNX, "float32") == (tmp_path / "a" / "onnx" / "model.onnx", tmp_path / "a")
+    assert Output.of(tmp_path / "a", GGUF, "int8") == (tmp_path / "a" / "model-Q8_0.gguf", tmp_path / "a")
     directory = tmp_path / "b.onnx"
     directory.mkdir()
     assert Output.of(directory, ONNX, "int8") == (directory / "onnx" / "model_quantized.onnx", directory)

@@ -63,7 +63,7 @@ def missing_packages(code: str) -> set[str]:
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     modules |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
     modules |= {"torch"} if "transformers" in modules else set()
-    modules |= {"onnx"} if "kd.export(" in code else set()
+    modules |= {"onnx", "gguf"} if "kd.export(" in code else set()
     # A folder of tests may have the name of a package; it has no origin.
     specs = {name: importlib.util.find_spec(name.partition(".")[0]) for name in modules}
     return {name for name, spec in specs.items() if spec is None or spec.origin is None}
@@ -172,8 +172,9 @@ def test_the_blocks_of_a_page_run(page: Path, a_place_to_work: Path, capsys: pyt
                 subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True)
             for words in commands(block.content, "kdistill"):
                 without_output_of(" ".join(words))
-                if words[1] == "export" and importlib.util.find_spec("onnx") is None:
-                    skipped.add("onnx")
+                lacking = {each for each in ("onnx", "gguf") if importlib.util.find_spec(each) is None}
+                if words[1] == "export" and lacking:
+                    skipped |= lacking
                     continue
                 status = cli.main(words[1:])
                 as_expected = (0, 1) if words[1] == "doctor" else (0,)  # models of random weights are a finding
