@@ -124,6 +124,7 @@ kd_embed_tables kd_model_tables(const kd_model *model, float *base)
         base + kd_model_tensor(model, KD_SLOT_word, 0)->offset,
         base + kd_model_tensor(model, KD_SLOT_position, 0)->offset + model->encoder.first_position * E,
         type ? base + type->offset : NULL,
+        model->words,
     };
 }
 
