@@ -24,6 +24,7 @@ def card(model: Model, original: str | None, rows: str, name: str, figures: dict
     """
     task = task_for(model.config)
     use = task.description(list(model.config.id2label.values()))
+    opened = figures["embeddings"] == "float32" or not model.architecture.head(model.head, model.config).get("tied")
     made_of = "a model" if original is None else f"the model `{original}`"
     sections = [
         _header(model, original),
@@ -32,7 +33,7 @@ def card(model: Model, original: str | None, rows: str, name: str, figures: dict
         f"## Results\n\n{_results(figures, rows)}",
         f"## Format\n\n{_format(figures)}",
         "## Use\n\n```python\n"
-        f"import kdistill as kd{_TRANSFORMERS if figures['embeddings'] == 'float32' else ''}\n\n"
+        f"import kdistill as kd{_TRANSFORMERS if opened else ''}\n\n"
         f"model = kd.{type(model).__name__}.from_pretrained({json_text(name, ensure_ascii=False)})\n```",
     ]
     return "\n\n".join(sections) + "\n"

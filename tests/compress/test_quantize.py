@@ -150,6 +150,22 @@ def test_word_embeddings_in_int8_stay_so_and_have_the_bits_of_widened_ones(
     np.testing.assert_array_equal(loaded.float32_tensors["embeddings.word"], words)
 
 
+def test_config_json_describes_the_modules_in_int8(artefact: Path, original: Path, tmp_path: Path) -> None:
+    """With compressed-tensors the oracle reads it; see tests/oracle/test_int8_transformers.py."""
+    described = json.loads((artefact / "config.json").read_text())["quantization_config"]
+    groups, stored = described["config_groups"], load_file(artefact / "model.safetensors")
+    scaled = {name.removesuffix(".weight_scale") for name in stored if name.endswith("_scale")}
+    assert {*groups["products"]["targets"], *groups["embeddings"]["targets"]} == scaled
+    assert {*groups["embeddings"]["targets"]} == {name for name in scaled if "embeddings" in name}
+    assert groups["products"]["format"] == groups["embeddings"]["format"] == described["format"] == "int-quantized"
+    assert groups["products"]["input_activations"]["dynamic"]
+    assert groups["products"]["input_activations"]["strategy"] == "token"
+    assert described["ignore"] == []
+    kd.quantize(original, ROWS, tmp_path / "float", float_embeddings=True)
+    described = json.loads((tmp_path / "float" / "config.json").read_text())["quantization_config"]
+    assert [*described["config_groups"]] == ["products"]
+
+
 def test_a_core_takes_words_of_its_shape_alone() -> None:
     trained, frozen = small_model(), small_model().freeze()
     (rows, width), core = frozen.layout[0].shape, frozen.core
