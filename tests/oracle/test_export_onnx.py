@@ -160,6 +160,20 @@ def test_openvino_gives_the_same_logits(tmp_path: Path, dtype: str) -> None:
     assert np.abs(difference).max() < {"float32": TOLERANCE, "float16": 0.02, "int8": 0.05}[dtype]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_an_int8_artefact_is_exported_from_what_its_integers_stand_for(tmp_path: Path, dtype: str) -> None:
+    model = small(CASES["Bert"], "ForSequenceClassification", initializer_range=0.1)
+    rows = kd.Dataset(*kd.pack([[2, 5, 9, 3], [2, 6, 3]]), np.full(2, -100))
+    kd.quantize(model, rows, tmp_path / "int8")
+    with pytest.warns(UserWarning, match="its weights are its integers times their scales"):
+        written = kd.export(tmp_path / "int8", tmp_path / "m.onnx", format="onnx", dtype=dtype)
+    assert written.largest_difference < {"float32": TOLERANCE, "int8": 0.05}[dtype]
+    loaded = type(model).from_pretrained(tmp_path / "int8")
+    with pytest.raises(RuntimeError, match='give its directory, or load it with dtype="float32"'):
+        kd.export(loaded, tmp_path / "other.onnx", format="onnx")
+    assert not (tmp_path / "other.onnx").exists()
+
+
 def test_layers_of_different_sizes_are_written_as_they_are(tmp_path: Path) -> None:
     """Pruned layers have fewer heads and feed-forward units than others."""
     pruned = {"pruned_heads": {0: [0, 2, 3], 2: [1, 2, 3, 4]}, "intermediate_sizes": [84, 20, 7]}
