@@ -290,10 +290,11 @@ def test_what_cannot_be_pruned_is_refused(tmp_path: Path, capsys: pytest.Capture
         ("--feed-forward", "1.5"): "--feed-forward is 1.5; expected the share to keep",
         ("--heads", "0.2"): "leaves layer 0 none of its 2 attention heads",
         ("--feed-forward", "0.01"): "leaves layer 0 none of its 32 feed-forward units",
-        ("--layers", "0,2"): "layers is [0, 2]; expected numbers from 0 to 1",
-        ("--layers", "0,0"): "layers is [0, 0]; expected each once",
+        ("--layers", "0,2"): "--layers is [0, 2]; expected numbers from 0 to 1",
+        ("--layers", "0,0"): "--layers is [0, 0]; expected each once",
         ("--layers", "first"): "--layers is 'first'; expected numbers from 0, such as 0,2,5",
-        ("--first-layers", "3"): "layers is 3; expected the first 1 to 2 of 2 layers",
+        ("--first-layers", "3"): "--first-layers is 3; expected the first 1 to 2 of 2 layers",
+        ("--first-layers", "0"): "--first-layers is 0; expected the first 1 to 2 of 2 layers",
         ("--layers", "0", "--first-layers", "1"): "are given; expected one of the two",
         ("--vocabulary", "--teacher", model): "expected --heads or --feed-forward beside it",
         ("--heads", "0.5", "--rows", "0"): "rows is 0; expected at least 1",
@@ -312,6 +313,8 @@ def test_what_cannot_be_pruned_is_refused(tmp_path: Path, capsys: pytest.Capture
     unlabelled = ("--model", model, "--data", tmp_path / "texts.tsv", "--output", tmp_path / "out")
     assert "no row has a label, which tells what heads" in refused(capsys, *unlabelled, "--heads", "0.5")
     assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match=r"^layers is \[2\]; expected numbers from 0 to 1"):
+        kd.prune(str(model), str(rows), tmp_path / "out", layers=[2])
     with pytest.raises(ValueError, match="scope is 'all'; expected one of layer, global"):
         kd.prune(str(model), str(rows), tmp_path / "out", heads=0.5, scope="all")
     with pytest.raises(ValueError, match="scope or rows is given, and neither heads nor feed_forward"):
