@@ -276,6 +276,25 @@ def test_a_foreign_artefact_gives_one_clear_error(
         load_trained(foreign)
 
 
+def test_a_model_object_stays_as_it_was(tmp_path: Path) -> None:
+    model = small_model()
+    kd.quantize(model, kd.Dataset(*kd.pack(BATCH), np.zeros(len(BATCH), np.int64)), tmp_path / "int8")
+    assert (model.frozen, model.holds_float32) == (False, True)
+
+
+def test_the_size_of_the_original_is_that_of_all_its_shards(original: Path, tmp_path: Path) -> None:
+    sharded, tensors = copy_of(original, tmp_path / "sharded"), load_file(original / "model.safetensors")
+    (sharded / "model.safetensors").unlink()
+    names = [f"model-0000{part}-of-00002.safetensors" for part in (1, 2)]
+    of = {name: names[place % 2] for place, name in enumerate(tensors)}
+    for name in names:
+        save_file({tensor: tensors[tensor] for tensor in tensors if of[tensor] == name}, sharded / name)
+    (sharded / "model.safetensors.index.json").write_text(json.dumps({"weight_map": of}))
+    figures = kd.quantize(sharded, ROWS, tmp_path / "int8")
+    assert figures["bytes_before"] == sum((sharded / name).stat().st_size for name in names)
+    assert figures["size_ratio"] == figures["bytes_after"] / figures["bytes_before"]
+
+
 def test_an_artefact_is_neither_trained_nor_quantised_again(artefact: Path, tmp_path: Path) -> None:
     loaded = load_trained(artefact)
     with pytest.raises(RuntimeError, match="the model is an int8 artefact, which only evaluates"):

@@ -95,6 +95,16 @@ def test_layers_are_kept_in_the_order_that_is_named() -> None:
     np.testing.assert_array_equal(first.tensors["layer.0.up"], four_heads().tensors["layer.0.up"])
 
 
+def test_layers_take_the_heads_and_units_that_they_lack_with_them() -> None:
+    whole = with_units(with_heads(four_heads(), HEADS), UNITS)
+    for layers in ([1], [1, 0]):
+        part = with_layers(whole, layers)
+        assert part.config.layer_shapes() == tuple(whole.config.layer_shapes()[layer] for layer in layers)
+        assert part.config.pruned_heads == {place: whole.config.pruned_heads[of] for place, of in enumerate(layers)}
+        again = type(part).from_tensors(part.config, part.tensors)
+        np.testing.assert_array_equal(again.forward(BATCH), part.forward(BATCH))
+
+
 @pytest.mark.filterwarnings("ignore:the teacher's accuracy")
 def test_what_lies_inside_a_pruned_model_has_its_own_widths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Attentions of a call, and the relations that a student learns, kept on disk, from a pruned teacher."""
@@ -148,6 +158,12 @@ def test_the_parts_that_matter_most_stay() -> None:
     kept = kept_parts(one_is_flat, 5 / 8, "global", "heads", "heads")
     assert [of.tolist() for of in kept] == [[0], [0, 1, 2, 3]]
     assert [len(of) for of in kept_parts(two, 2 / 3, "layer", "heads", "heads")] == [3, 3]
+    # Length is the L2 norm: of 0.7 and 0.3 the lesser counts 0.39 by it, and a head of the first layer 0.5.
+    one_is_steep = [np.array([1.0, 1.0, 1.0, 1.0]), np.array([0.7, 0.3])]
+    kept = kept_parts(one_is_steep, 5 / 6, "global", "heads", "heads")
+    assert [of.tolist() for of in kept] == [[0, 1, 2, 3], [0]]
+    for scope in ("layer", "global"):  # of alike ones the first stay
+        assert kept_parts([np.ones(90)], 0.5, scope, "units", "units")[0].tolist() == [*range(45)]
 
 
 def test_a_prune_that_leaves_a_layer_nothing_is_refused() -> None:

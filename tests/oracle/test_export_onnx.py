@@ -103,6 +103,32 @@ def test_an_encoder_gives_the_embeddings_of_texts(tmp_path: Path, pooling: str, 
         assert np.abs(values - expected[name]).max() < TOLERANCE
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_an_embedding_of_length_zero_stays_one(tmp_path: Path, dtype: str) -> None:
+    model = small(CASES["Bert"], "Model")
+    assert isinstance(model, kd.BertModel)
+    last = f"encoder.layer.{model.config.num_hidden_layers - 1}.output.LayerNorm"
+    for name in ("weight", "bias"):
+        model.parameters[f"{last}.{name}"][:] = 0
+    model = model.with_pooling("mean", True)
+    path = kd.export(model, tmp_path / "m.onnx", format="onnx", dtype=dtype).path
+    assert not outputs_of(path, CheckedRows.of(model).padded)["sentence_embedding"].any()
+
+
+def test_int8_weights_have_a_scale_for_each_output(tmp_path: Path) -> None:
+    model = small(CASES["Bert"], "ForSequenceClassification")
+    path = kd.export(model, tmp_path / "m.onnx", format="onnx", dtype="int8").path
+    scales = [array for array in onnx.load(path).graph.initializer if "query" in array.name and "_scale" in array.name]
+    assert [list(array.dims) for array in scales] == [[model.config.hidden_size]] * model.config.num_hidden_layers
+
+
+def test_a_model_beyond_the_size_of_a_message_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("kdistill.exporters.onnx._MOST_BYTES", 1000)
+    with pytest.raises(ValueError, match=r"the model takes [\d,]+ bytes; expected at most 1,000, which an ONNX file"):
+        kd.export(small(CASES["Bert"], "ForSequenceClassification"), tmp_path / "m.onnx", format="onnx")
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu", "quick_gelu", "tanh"])
 def test_every_activation_is_computed(tmp_path: Path, activation: str) -> None:
     model = small(CASES["Bert"], "ForSequenceClassification", hidden_act=activation)
@@ -158,6 +184,12 @@ def test_openvino_gives_the_same_logits(tmp_path: Path, dtype: str) -> None:
     difference = compiled(rows.padded)["logits"] - outputs_of(path, rows.padded)["logits"]
     # float16 weights are computed in float32 there; the activations of int8 may fall on the other side of a half.
     assert np.abs(difference).max() < {"float32": TOLERANCE, "float16": 0.02, "int8": 0.05}[dtype]
+
+
+def test_a_model_that_is_frozen_in_a_narrow_type_is_compared_in_float32(tmp_path: Path) -> None:
+    model = small(CASES["Bert"], "ForSequenceClassification").freeze("bfloat16")
+    assert kd.export(model, tmp_path / "m.onnx", format="onnx").largest_difference < TOLERANCE
+    assert str(model.dtype) == "bfloat16"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
