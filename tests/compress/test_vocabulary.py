@@ -129,6 +129,20 @@ def test_words_that_nobody_knows_stay_so_unless_the_most_frequent_pieces_are_ask
     assert "xy" not in kd.AutoTokenizer.from_pretrained(tmp_path / "some").vocab
 
 
+def test_an_unknown_word_of_another_text_is_cut_where_the_piece_that_led_astray_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "vocab.txt").write_text("\n".join([*VOCABULARY, "x", "a", "xy", "##yz"]) + "\n")
+    tokenizer = kd.BertTokenizer.from_pretrained(tmp_path / "words")
+    words = ["xyz", "x\u00f8"]  # "xy" is the longest first piece, and nothing goes on from there
+    assert [tokenizer.tokenize(word) for word in words] == [["[UNK]"], ["[UNK]"]]
+    whole = small_model(vocab_size=len(tokenizer))
+    for rows, cut in (("good ayz", ["x", "##yz"]), ("good ayz xyz", ["[UNK]"])):
+        texts, output = [{"text": rows, "label": 1}], tmp_path / rows
+        kd.prune(whole, texts, output, vocabulary=True, processing_class=tokenizer)
+        part = kd.AutoTokenizer.from_pretrained(output)
+        assert [part.tokenize(word) for word in words] == [cut, ["[UNK]"]]
+
+
 def test_rows_count_as_read_as_before_only_with_all_their_tokens() -> None:
     before = kd.Dataset(*kd.pack([[2, 5, 9, 3], [2, 6, 3], [2, 7, 3]]), np.zeros(3, np.int64))
     ids = np.array([0, 1, 2, 3, 5, 6])
