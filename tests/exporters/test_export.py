@@ -144,6 +144,8 @@ def test_names_of_inputs_and_outputs_are_those_of_optimum() -> None:
         types = {"type_vocab_size": 1} if name in ("XLMRoberta", "Camembert") else {}
         config = getattr(kd, f"{name}Config")(**sizes, **types)
         assert inputs_of(getattr(kd, f"{name}ForSequenceClassification")(config)) == typed[:2]
+    one_type = kd.BertConfig(**sizes, type_vocab_size=1)  # whose tokenizer writes zeros
+    assert inputs_of(kd.BertForSequenceClassification(one_type)) == typed
     config = kd.BertConfig(**sizes)
     assert outputs_of(kd.BertForTokenClassification(config)) == outputs_of(kd.BertForMaskedLM(config)) == ("logits",)
     assert outputs_of(kd.BertForQuestionAnswering(config)) == ("start_logits", "end_logits")
