@@ -32,7 +32,8 @@ _Floats = NDArray[np.float32]
 # first_position, activation, eps, dropout, attention_dropout; output_dropout, feed_forward_dropout (default: dropout),
 # behind the products that end attention and feed-forward; embedding_width (0: hidden), of the tables in front of a
 # product that leads to hidden; shared (False): all layers compute with the tensors of layer 0;
-# relative_buckets, relative_distance (0: none): what scores get for the distance of key and query, as T5 buckets it.
+# relative_buckets, relative_distance (0: none): what scores get for the distance of key and query, as T5 buckets it,
+# from a table with a column for each head; relative_heads (n, ((head, ...), ...)): it has n, and these are the layers'.
 # A head: pick ("first", "all", "listed" or "mean"), dense (the activation of its dense product, None: no such product),
 # dropout_before, dropout_after, outputs (0: no last product); optional: norm (False: no LayerNorm behind the
 # activation), dense_width (0: hidden), tied (False: the last product has a weight of its own, not the word embeddings),

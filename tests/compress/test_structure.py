@@ -65,6 +65,26 @@ def test_heads_that_are_gone_count_as_zeros_and_are_not_computed() -> None:
     assert "L2-H16-A4, heads 1 to 2, feed-forward 32" in repr(pruned)
 
 
+def test_heads_keep_their_columns_in_a_table_of_relative_positions(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 20}
+    config = kd.MPNetConfig(**sizes, vocab_size=20, max_position_embeddings=40)
+    whole = kd.MPNetForSequenceClassification(config, seed=1)
+    with whole.writing() as flat:
+        flat += np.random.default_rng(3).standard_normal(flat.size).astype(np.float32) / 2
+    pruned, batch = with_heads(whole, HEADS), kd.pack([[2, 5, 9, 3, *[7] * 20], [2, 6, 3]])
+    expected = with_zeros(whole, "output", HEADS, 4).forward(batch)
+    np.testing.assert_allclose(pruned.forward(batch), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(pruned.tensors["relative_bias"], whole.tensors["relative_bias"])
+    others = type(whole).from_tensors(pruned.config.replace(pruned_heads={0: [0, 1], 1: [0, 1, 2]}), pruned.tensors)
+    assert np.abs(others.forward(batch) - expected).max() > 1e-2  # which heads it has is no matter of shapes
+    assert others.freeze().weights_hash() != pruned.freeze().weights_hash()
+    again = with_heads(with_heads(whole, [np.array([1, 2, 3]), np.array([0, 1])]), [np.array([0, 1]), np.array([0])])
+    np.testing.assert_array_equal(again.forward(batch), pruned.forward(batch))
+    pruned.save_pretrained(tmp_path)
+    read = kd.MPNetForSequenceClassification.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(read.forward(batch), pruned.forward(batch))
+
+
 def test_heads_are_pruned_again_under_the_numbers_that_they_had() -> None:
     model = four_heads()
     twice = with_heads(with_heads(model, HEADS), [np.array([1]), np.array([0])])
@@ -179,13 +199,12 @@ def test_every_architecture_is_pruned_read_again_and_learns(tmp_path: Path, mode
     directory = write_encoder(model_type, tmp_path / "encoder")
     tokenizer = kd.AutoTokenizer.from_pretrained(directory)
     model = kd.AutoModelForSequenceClassification.from_config(kd.AutoConfig.from_pretrained(directory), seed=2)
-    heads = None if model_type == "mpnet" else 0.5
     rows = [{"text": text, "label": label} for text, label in sentences(8)]
     figures = kd.prune(
-        model, rows, tmp_path / "out", heads=heads, feed_forward=0.25, vocabulary=True, processing_class=tokenizer
+        model, rows, tmp_path / "out", heads=0.5, feed_forward=0.25, vocabulary=True, processing_class=tokenizer
     )
     pruned = kd.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
-    assert figures["heads"] == [2 if heads is None else 1] * 2
+    assert figures["heads"] == [1, 1]
     assert figures["feed_forward"] == [8, 8]
     assert figures["operations_kept"] < 0.7
     part = kd.AutoTokenizer.from_pretrained(tmp_path / "out")
@@ -195,9 +214,6 @@ def test_every_architecture_is_pruned_read_again_and_learns(tmp_path: Path, mode
     trainer.train()
     assert not np.array_equal(pruned.flat_parameters, before)
     assert kd.AutoConfig.from_pretrained(tmp_path / "run" / "out").layer_shapes() == pruned.config.layer_shapes()
-    if heads is None:
-        with pytest.raises(ValueError, match="each head of MPNet has its positions in a table of all layers"):
-            kd.prune(model, rows, tmp_path / "no", heads=0.5, processing_class=tokenizer)
 
 
 def test_config_json_tells_the_shapes_where_layers_differ(tmp_path: Path) -> None:
