@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from support.small_run import VOCABULARY, sentences, small_dataset, small_model, write_model
+from support.small_run import VOCABULARY, sentences, small_config, small_dataset, small_model, write_model
 from support.small_texts import language_model
 
 import kdistill as kd
@@ -119,3 +119,5 @@ def test_a_model_with_other_layers_or_another_head_is_not_checked(artefact: Path
     assert not [w for w in caught if "golden" in str(w.message)]
     assert [str(fewer.dtype), str(tagger.dtype)] == ["int8", "int8"]
     assert computed_by(fewer) != computed_by(load_trained(artefact)) != computed_by(tagger)
+    of_spans = kd.BertForQuestionAnswering(small_config())  # which computes as a tagger with two labels does
+    assert computed_by(of_spans) != computed_by(tagger)
