@@ -17,7 +17,7 @@ from .architectures.mpnet import MPNetConfig
 from .architectures.roberta import RobertaConfig
 from .architectures.xlm_roberta import XLMRobertaConfig
 from .configuration import Config
-from .layer_shapes import FIELDS
+from .layer_shapes import FIELDS, evenly_spaced, of_layers
 from .registry import ARCHITECTURES
 
 __all__ = [
@@ -58,6 +58,8 @@ def check_config(name: str, value: object) -> None:
     check_kind(name, value, Config, expected, of_foreign=f"{ours}.from_dict({name}.to_dict())")
 
 
+OWN, HALF = "self", "half"
+"""Names of shapes that a student has from its teacher: all of it, and with every second layer alone."""
 _SIZES_OF_SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
 
 
@@ -84,17 +86,23 @@ def shape_of_student(name: str, teacher: Config) -> dict[str, Any] | None:
     """Return the config fields of a student's shape, or None for a directory or another name; see `shape_of`.
 
     Args:
-        name: a shape, or `self` for that of the teacher.
+        name: a shape, or `self` for that of the teacher, or `half` for that with half of its layers (of an odd number
+            the smaller half, but at least one), those that the student then copies.
         teacher: its configuration.
     """
     if not is_own_shape(name):
         return shape_of(name)
-    return {field: getattr(teacher, field) for field in (*_SIZES_OF_SHAPE, *FIELDS)}
+    shape = {field: getattr(teacher, field) for field in (*_SIZES_OF_SHAPE, *FIELDS)}
+    if name == OWN:
+        return shape
+    count = max(1, teacher.num_hidden_layers // 2)
+    copied = [0] if teacher.one_layer else evenly_spaced(count, teacher.num_hidden_layers)
+    return shape | of_layers(shape, copied) | {"num_hidden_layers": count}
 
 
 def is_own_shape(name: str) -> bool:
-    """Return whether a student is to have the shape of its teacher."""
-    return name == "self" and not Path(name).is_dir()
+    """Return whether a student is to have the shape of its teacher, with all of its layers or half of them."""
+    return name in (OWN, HALF) and not Path(name).is_dir()
 
 
 def student_config(teacher: Config, shape: Mapping[str, Any], **dropout: Any) -> Config:
