@@ -30,7 +30,9 @@ __all__ = [
     "RobertaConfig",
     "XLMRobertaConfig",
     "check_config",
+    "named_shape",
     "same_but_for_padding",
+    "shape_name",
     "shape_of",
     "student_config",
 ]
@@ -66,13 +68,34 @@ _SIZES_OF_SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "i
 def shape_of(name: str) -> dict[str, int] | None:
     """Return the config fields of a shape such as L2-H128-A2, or None for another name or a directory.
 
+    Raises `ValueError` as `named_shape`.
+    """
+    return None if Path(name).is_dir() else named_shape(name)
+
+
+def shape_of_student(name: str, teacher: Config) -> dict[str, Any] | None:
+    """Return the config fields of a student's shape, or None for another name or a directory; see `named_shape`.
+
+    Raises `ValueError` as `named_shape`.
+    """
+    return None if Path(name).is_dir() else named_shape(name, teacher)
+
+
+def named_shape(name: str, teacher: Config | None = None) -> dict[str, Any] | None:
+    """Return the config fields of a shape, or None for another name.
+
     Args:
-        name: `L<layers>-H<hidden size>-A<heads>`; the intermediate size is four times the hidden size.
+        name: `L<layers>-H<hidden size>-A<heads>`, whose intermediate size is four times the hidden size; of a student
+            also `self` for the shape of the teacher, or `half` for that with half of its layers (of an odd number the
+            smaller half, but at least one), those that the student then copies.
+        teacher: the configuration of a student's teacher.
 
     Raises:
         ValueError: the name begins like a shape but is not one.
     """
-    if Path(name).is_dir() or not _SHAPE_BEGINS.match(name):
+    if teacher is not None and name in (OWN, HALF):
+        return _shape_of_teacher(teacher, half=name == HALF)
+    if not _SHAPE_BEGINS.match(name):
         return None
     match = _SHAPE.fullmatch(name)
     if match is None:
@@ -82,22 +105,18 @@ def shape_of(name: str) -> dict[str, int] | None:
     return sizes | {"intermediate_size": 4 * hidden}
 
 
-def shape_of_student(name: str, teacher: Config) -> dict[str, Any] | None:
-    """Return the config fields of a student's shape, or None for a directory or another name; see `shape_of`.
-
-    Args:
-        name: a shape, or `self` for that of the teacher, or `half` for that with half of its layers (of an odd number
-            the smaller half, but at least one), those that the student then copies.
-        teacher: its configuration.
-    """
-    if not is_own_shape(name):
-        return shape_of(name)
+def _shape_of_teacher(teacher: Config, *, half: bool) -> dict[str, Any]:
     shape = {field: getattr(teacher, field) for field in (*_SIZES_OF_SHAPE, *FIELDS)}
-    if name == OWN:
+    if not half:
         return shape
     count = max(1, teacher.num_hidden_layers // 2)
     copied = [0] if teacher.one_layer else evenly_spaced(count, teacher.num_hidden_layers)
     return shape | of_layers(shape, copied) | {"num_hidden_layers": count}
+
+
+def shape_name(config: Config) -> str:
+    """Return the name of a model's shape, which says nothing of its intermediate size; see `shape_of`."""
+    return f"L{config.num_hidden_layers}-H{config.hidden_size}-A{config.num_attention_heads}"
 
 
 def is_own_shape(name: str) -> bool:

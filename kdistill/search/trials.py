@@ -176,7 +176,9 @@ class HyperparameterSearch:
         if model is self._recipe.model:
             raise RuntimeError("model_init returned a model that it made before; expected a new one for each trial")
         assert self._recipe.train_dataset is not None
-        choose_defaults(args, model, self._recipe.train_dataset)  # as a run with the trial's values does
+        rows = self._recipe.train_dataset
+        no_copies = self._recipe.objective.why_no_copies(rows, self._recipe.processing_class)
+        choose_defaults(args, model, rows, no_copies)  # as a run with the trial's values does
         recipe = self._recipe.replace(args=args, model=model)
         recipe.settle_config(self._dataset)
         return recipe
