@@ -22,7 +22,7 @@ from ..train.recipe import Recipe, require_labels
 from ..train.run_logs import logs_root
 from ..train.state import TrainerState
 from .search import Objective, Objectives, Search, TrialCallback, as_objectives
-from .space import hyperparameter_space
+from .space import SHARED, hyperparameter_space
 from .study import BestRun, SharedStudy
 
 # What users hand us need not be written for several threads.
@@ -201,6 +201,7 @@ def _arguments_of_trial(common: TrainingArguments, name: str, values: dict[str, 
         "run_name": name,
         "disable_tqdm": True,
     }
-    for argument, value in {**own, **values}.items():
+    shared = {argument: value for argument, value in args.chosen.items() if argument in SHARED}
+    for argument, value in {**own, **shared, **values}.items():
         setattr(args, argument, value)
     return args
