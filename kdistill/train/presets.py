@@ -1,4 +1,4 @@
-"""The recipes: what `--recipe` may name, and the students and arguments that won (docs/recipe.md, docs/accuracy.md)."""
+"""The recipes: what `--recipe` may name, with students and the arguments that suit them (docs/recipe.md)."""
 
 from __future__ import annotations
 
