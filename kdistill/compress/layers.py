@@ -4,46 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..models.layer_shapes import FIELDS, of_layers
 from ..models.model import Model
 
 
-def checked_layers(layers: Sequence[int] | int, count: int) -> list[int]:
+def checked_layers(layers: Sequence[int] | int, count: int, name: str = "layers") -> list[int]:
     """Return the layers to keep, from 0.
 
     Args:
         layers: numbers from 0, -1 being the last; or how many of the first.
         count: how many there are.
+        name: of the argument, for messages.
 
     Raises:
         ValueError: there is no such layer, none is named, or one twice.
     """
     if isinstance(layers, int):
         if not 1 <= layers <= count:
-            raise ValueError(f"layers is {layers}; expected the first 1 to {count} of {count} layers")
+            raise ValueError(f"{name} is {layers}; expected the first 1 to {count} of {count} layers")
         return list(range(layers))
     if not layers or not all(-count <= layer < count for layer in layers):
-        raise ValueError(f"layers is {list(layers)}; expected numbers from 0 to {count - 1}")
+        raise ValueError(f"{name} is {list(layers)}; expected numbers from 0 to {count - 1}")
     found = [layer % count for layer in layers]
     if len({*found}) < len(found):
-        raise ValueError(f"layers is {list(layers)}; expected each once")
+        raise ValueError(f"{name} is {list(layers)}; expected each once")
     return found
 
 
 def with_layers(model: Model, layers: Sequence[int]) -> Model:
     """Return a model with these layers alone, in this order; layers count from 0."""
     config, tensors = model.config, {}
-    of_layers = [0] if config.one_layer else layers
+    kept = [0] if config.one_layer else layers
     for name, values in model.tensors.items():
         if not name.startswith("layer."):
             tensors[name] = values
             continue
         _, layer, rest = name.split(".", 2)
-        for place, kept in enumerate(of_layers):
-            if int(layer) == kept:
+        for place, own in enumerate(kept):
+            if int(layer) == own:
                 tensors[f"layer.{place}.{rest}"] = values
-    heads, sizes = config.pruned_heads or {}, config.intermediate_sizes
-    shapes = {
-        "pruned_heads": {place: heads[layer] for place, layer in enumerate(of_layers) if layer in heads},
-        "intermediate_sizes": sizes and [sizes[layer] for layer in of_layers],
-    }
+    shapes = of_layers({name: getattr(config, name) for name in FIELDS}, kept)
     return type(model).from_tensors(config.replace(num_hidden_layers=len(layers), **shapes), tensors)
