@@ -160,10 +160,11 @@ def bert_tokenizer(directory: Path) -> Any:
     return kd.AutoTokenizer.from_pretrained(write_model(directory))
 
 
-# Of float32 files only GELU is rounded, and llama.cpp's sums in float32 take few numbers to another side of a rounding.
-# Where every operand is rounded, most errors differ: two errors of one size are sqrt(2) of it apart.
+# Errors that have nothing in common are sqrt(2) of their size apart: the bound where every operand is rounded. Of
+# float32 files only GELU is rounded, and sums in float32 take few numbers to the other side of a rounding: less than
+# half is left (0.07 to 0.27 on a Xeon).
 @pytest.mark.parametrize("name", ["Bert", "Roberta"])
-@pytest.mark.parametrize(("dtype", "of_the_rounding"), [("float32", 0.3), ("float16", 1.5), ("int8", 1.5)])
+@pytest.mark.parametrize(("dtype", "of_the_rounding"), [("float32", 0.5), ("float16", 1.5), ("int8", 1.5)])
 def test_a_classifiers_logits_are_apart_by_no_more_than_roundings(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, dtype: str, of_the_rounding: float
 ) -> None:
@@ -192,7 +193,7 @@ def test_texts_are_embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nam
     own = np.concatenate([model(input_ids=[row]).sentence_embedding for row in rows])
     np.testing.assert_allclose(computed.of(rows), own, atol=2e-5)
     exact, rounded = computed.of(rows, reference.gelu_new), computed.of(rows, gelu_of_float16)
-    assert apart(vectors_of(server_of(path), texts, 64), rounded) < 0.3 * apart(rounded, exact)
+    assert apart(vectors_of(server_of(path), texts, 64), rounded) < 0.5 * apart(rounded, exact)
 
 
 def without_what_is_read_otherwise(text: str) -> str:
