@@ -16,9 +16,7 @@ from ..data.overlap import MIN_PHRASE_TOKENS
 from ..distill.given import Given
 from ..distill.sources import Teachers
 from ..distill.teachers import Teacher
-from ..metrics.entities import have_entities
 from ..metrics.mcnemar import FEW_DISCORDANT_PAIRS, McNemar
-from ..models.head_names import MASKED, SPAN, TOKEN
 from ..models.layer_shapes import in_words as shapes_in_words
 from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from ..system.cpu import cpu_name
@@ -213,8 +211,8 @@ def _reading(measured: Measured, task: Task) -> str:
     sources = " and ".join(_INTERVALS[name] for name in measured.intervals)
     if sources:
         parts.insert(0, f"Intervals of 95 % are {sources}, on {measured.n:,} rows.")
-    if task.name == SPAN:
-        parts.append("exact_match and f1 are those of SQuAD's official evaluation, in percent.")
+    if task.metrics_are:
+        parts.append(task.metrics_are)
     if task.labels_per_token:
         entities = "; f1, precision and recall count entities, as seqeval does" if "f1" in measured.scores else ""
         parts.append(f"Accuracy is that of the words' tags{entities}.")
@@ -487,48 +485,8 @@ def _version(package: str) -> str:
 
 
 def _usage(report: Report) -> str:
-    model, tag = report.subject.model, report.subject.task.pipeline_tag
-    name = json_text(report.subject.name, ensure_ascii=False)  # a string of Python as well
-    begin = f'import kdistill as kd  # transformers loads it too: pipeline("{tag}", model=...)'
-    if model.head == SPAN:
-        lines = [
-            "import kdistill as kd  # transformers loads the model too, and up to version 4 has such a pipeline",
-            "",
-            f'answer = kd.pipeline("{tag}", model={name})',
-            'answer(question="Where does she live?", context="Anna lives in Paris.")',
-        ]
-    elif model.head == TOKEN:
-        strategy = ', aggregation_strategy="simple"' if have_entities([*model.config.id2label.values()]) else ""
-        lines = [
-            begin,
-            "",
-            f'tag = kd.pipeline("{tag}", model={name}{strategy})',
-            'tag("Anna lives in Paris.")',
-        ]
-    elif model.head == MASKED:
-        lines = [
-            begin,
-            "",
-            f'fill = kd.pipeline("{tag}", model={name})',
-            'fill(f"Anna lives in {fill.tokenizer.mask_token}.")',
-        ]
-    elif model.config.embeds:
-        lines = [
-            "import kdistill as kd  # sentence-transformers loads it too: SentenceTransformer(...)",
-            "",
-            f'embed = kd.pipeline("{tag}", model={name}, pooling="model")',
-            f'vectors = embed(["a text", "another text"])  # (2, {model.config.num_outputs})',
-        ]
-    else:
-        pairs = model.config.trained_with.text_pair_column is not None
-        texts = '["a text"], ["the second of a pair"]' if pairs else '["a text", "another text"]'
-        lines = [
-            begin,
-            "",
-            f"tokenizer = kd.AutoTokenizer.from_pretrained({name})",
-            f"model = kd.{type(model).__name__}.from_pretrained({name})",
-            f"logits = model(**tokenizer({texts})).logits  # ({1 if pairs else 2}, {model.config.num_labels})",
-        ]
+    task, name = report.subject.task, json_text(report.subject.name, ensure_ascii=False)  # a string of Python as well
+    lines = task.usage(task.pipeline_tag, name, report.subject.model)
     return "\n".join(["## Use", "", "```python", *lines, "```"])
 
 
