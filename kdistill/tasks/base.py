@@ -40,6 +40,7 @@ from ..metrics.prediction import EvalPrediction, Labels, Logits, labelled_answer
 from ..metrics.regression import pearson
 from ..models.model import Model
 from ..models.trained_with import TrainedWith
+from ..system.files import json_text
 from ..system.names import listing
 
 
@@ -323,6 +324,12 @@ def write_tsv(file: TextIO, columns: Iterable[str], rows: Iterable[Iterable[obje
     file.write("\t".join(map(tsv_field, ["index", *columns])) + "\n")
     for index, values in enumerate(rows):
         file.write("\t".join(map(tsv_field, [str(index), *map(str, values)])) + "\n")
+
+
+def write_json_lines(file: TextIO, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSON object a line, with all digits."""
+    for record in records:
+        file.write(json_text(record, ensure_ascii=False) + "\n")
 
 
 def tsv_field(text: str, separators: str = "\t\r\n") -> str:
