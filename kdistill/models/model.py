@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -32,7 +31,7 @@ from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import check_config
 from .configuration import CONFIG_FILE, Config, write_config
 from .content_key import logits_key, weights_digest
-from .golden import why_not_golden
+from .golden import load_artefact
 from .initialization import (
     PROJECTION,
     WORD_EMBEDDINGS,
@@ -229,22 +228,7 @@ class Model:
         )
         if quantization is None:
             return load(compute)
-        if compute not in (None, quantization.dtype):
-            warnings.warn(
-                f"{directory} is an int8 artefact, and is read in {compute}: its weights are its integers times their "
-                "scales",
-                stacklevel=2,
-            )
-            return load(compute, quantization)
-        model = load(quantization.dtype, quantization)
-        if (difference := why_not_golden(model, directory, quantization)) is None:
-            return model
-        warnings.warn(
-            f"{directory} does not give its golden logits in int8 here: {difference}. It is computed in float32 "
-            "instead, with the same weights",
-            stacklevel=2,
-        )
-        return load("float32", quantization)
+        return load_artefact(load, directory, quantization, compute)
 
     @classmethod
     def _load(
