@@ -252,7 +252,7 @@ def test_numbers_of_threads_out_of_range(threads: int) -> None:
             "a head in relative_heads[1] is 2; expected 0 to 1",
         ),
         ({**PRUNED, "relative_heads": (2, ((0, 1), (-1,)))}, ValueError, "a head in relative_heads[1] is -1; expected"),
-        ({**PRUNED, "relative_heads": (2, ((0, 1), ("a",)))}, TypeError, "'str' object"),
+        ({**PRUNED, "relative_heads": (2, ((0, 1), ("a",)))}, TypeError, "integer"),
         ({**PRUNED, "relative_heads": (0, ((0, 1), (0,)))}, ValueError, "relative_heads[0] is 0; expected"),
         ({"relative_heads": (2, ((0, 1),))}, ValueError, "relative_buckets is 0; expected 4 to 2147483647"),
         ({"activation": "mish"}, ValueError, "activation is 'mish'; expected one of gelu, "),
