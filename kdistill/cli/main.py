@@ -197,6 +197,13 @@ def _report_interrupt(options: Namespace) -> None:
     if command == "label":
         say("kdistill: interrupted; the teacher cache has what was answered. Repeat the command to go on")
         return
+    if command == "prune" and getattr(options, "rounds", None):
+        from .recover import ROUNDS_FILE
+
+        begun = (Path(options.output) / ROUNDS_FILE).is_file()
+        ending = "; what is done is kept. Repeat the command with --resume to continue" if begun else ""
+        say(f"kdistill: interrupted{ending}")
+        return
     if command not in ("finetune", "distill"):
         say("kdistill: interrupted")
         return
