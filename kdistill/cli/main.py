@@ -123,8 +123,9 @@ def _text_of(figures: dict[str, Any], options: Namespace) -> str:
     if options.json:
         return json_text(figures) + "\n"
     if options.command == "bench":
-        from ..bench.bench import table
+        from ..bench import bench, exports
 
+        table = exports.table if options.export else bench.table
         return table(figures) + "\n"
     if options.command == "doctor":
         from ..doctor.page import page
