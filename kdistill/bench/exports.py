@@ -42,11 +42,13 @@ class Subject(NamedTuple):
         name: what the user calls it.
         directory: of the model.
         rows: as this model's tokenizer reads them.
+        threads: of its programs; None: those of kdistill here.
     """
 
     name: str
     directory: Path
     rows: Dataset
+    threads: int | None = None
 
 
 class Files:
@@ -123,29 +125,34 @@ def bench_exports(
     """Measure models in several programs, each in a process of its own, in alternating rounds, and take medians.
 
     Args:
-        asked: models, all on as many rows, each with names of `PROGRAMS`.
+        asked: models, all on as many rows, each with names of `PROGRAMS`. A model may be asked for again with other
+            threads.
         batch_size: rows of a batch, as in `bench`.
         progress: shows the rounds.
 
     Returns:
-        cpu, threads, rows, batch_size and measured: a list with `model`, `program` and either `left_out`, why it did
-        not run, or: rows_per_second in batches; median_ms and p99_ms of a row alone, and alone_per_second, how many
-        follow each other in a second; metrics of the labelled rows, and metric, the name of the one that tells most
-        (None without labels); bytes of the weights' or the graph's file; peak_bytes of the process, interpreter and
-        libraries included; start_seconds, from the start of the process to the logits of a first row; and
-        warnings, where there are some, such as that of an artefact whose golden logits differ.
+        cpu, threads, rows, batch_size and measured: a list with `model`, `program`, `threads` and either `left_out`,
+        why it did not run, or: rows_per_second in batches; median_ms and p99_ms of a row alone, and alone_per_second,
+        how many follow each other in a second; metrics of the labelled rows, and metric, the name of the one that tells
+        most (None without labels); bytes of the weights' or the graph's file; peak_bytes of the process, interpreter
+        and libraries included; start_seconds, from the start of the process to the logits of a first row; and warnings,
+        where there are some, such as that of an artefact whose golden logits differ.
     """
     threads = get_num_threads()
     measured: list[Figures] = []
     with ExitStack() as stack:
         running: list[tuple[Figures, _Process]] = []
+        written: dict[Path, Files] = {}
         for subject, names in asked:
-            files = Files(subject, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kdistill-"))))
+            if subject.directory not in written:
+                work = stack.enter_context(tempfile.TemporaryDirectory(prefix="kdistill-"))
+                written[subject.directory] = Files(subject, Path(work))
+            files, of_program = written[subject.directory], subject.threads or threads
             for name in names:
-                figures: Figures = {"model": subject.name, "program": name}
+                figures: Figures = {"model": subject.name, "program": name, "threads": of_program}
                 measured.append(figures)
                 try:
-                    process = stack.enter_context(_started(PROGRAMS[name], subject, files, batch_size, threads))
+                    process = stack.enter_context(_started(PROGRAMS[name], subject, files, batch_size, of_program))
                 except Exception as error:  # noqa: BLE001  # a runtime may raise anything for a model
                     figures["left_out"] = _why(error)
                     continue

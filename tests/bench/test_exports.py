@@ -40,7 +40,12 @@ def test_each_program_has_its_figures(
     figures: dict[str, Any] = json.loads(output.splitlines()[-1])
     assert (figures["rows"], figures["threads"]) == (20, kd.get_num_threads())
     own, artefact, graph = figures["measured"]
-    assert graph == {"model": str(model), "program": programs[2], "left_out": "not installed (onnx)"}
+    assert graph == {
+        "model": str(model),
+        "program": programs[2],
+        "threads": kd.get_num_threads(),
+        "left_out": "not installed (onnx)",
+    }
     labels = [int(line.split("\t")[1]) for line in rows.read_text().splitlines()[1:]]
     texts = [line.split("\t")[0] for line in rows.read_text().splitlines()[1:]]
     loaded, tokenizer = (

@@ -163,14 +163,15 @@ def test_a_report_finds_what_a_pruned_run_was_made_of(
     monkeypatch.chdir(tmp_path)
     relative = [word.removeprefix(f"{tmp_path}/") for word in words]
     pruned(capsys, *relative, "--output", "out")
+    card = tmp_path / "out" / "README.md"
+    assert "model, pruned" in card.read_text()
     told = (tmp_path / "out" / "command.txt").read_text()
     assert f", in {tmp_path}\nkdistill prune --model model --data rows.tsv" in told
     monkeypatch.chdir("/")
     assert main(["report", "--model", str(tmp_path / "out"), "--json"]) == 0, capsys.readouterr().err
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["n"] == figures["teacher"]["n"] == 16
-    card = (tmp_path / "out" / "README.md").read_text()
-    assert "model, pruned" in card
+    assert "model, pruned" in card.read_text()
 
 
 def test_a_report_on_a_model_that_no_run_left_says_what_measures_it(
