@@ -141,7 +141,7 @@ def bench_exports(
     threads = get_num_threads()
     measured: list[Figures] = []
     with ExitStack() as stack:
-        running: list[tuple[Figures, _Process]] = []
+        running: list[tuple[Figures, _Process, Figures]] = []
         written: dict[Path, Files] = {}
         for subject, names in asked:
             if subject.directory not in written:
@@ -151,27 +151,39 @@ def bench_exports(
             for name in names:
                 figures: Figures = {"model": subject.name, "program": name, "threads": of_program}
                 measured.append(figures)
-                try:
+                process: _Process | None = None
+                with _left_out(figures):
                     process = stack.enter_context(_started(PROGRAMS[name], subject, files, batch_size, of_program))
-                except Exception as error:  # noqa: BLE001  # a runtime may raise anything for a model
-                    figures["left_out"] = _why(error)
+                if process is None:
                     continue
-                figures |= _of_logits(process.logits, subject.rows, files.loaded)
-                figures |= {"bytes": process.bytes, "start_seconds": process.start_seconds}
-                figures |= {"warnings": process.warnings} if process.warnings else {}
-                running.append((figures, process))
+                made = {"bytes": process.bytes, "start_seconds": process.start_seconds}
+                made |= _of_logits(process.logits, subject.rows, files.loaded)
+                made |= {"warnings": process.warnings} if process.warnings else {}
+                running.append((figures, process, made))
         for turn in range(ROUNDS):
             if progress is not None:
                 progress(turn, ROUNDS)
-            for _, process in running:
+            for figures, process, _ in running:
                 time.sleep(PAUSE_SECONDS)
-                process.measure()
+                with _left_out(figures):
+                    process.measure()
+            running = [of for of in running if "left_out" not in of[0]]
         if progress is not None:
             progress(ROUNDS, ROUNDS)
-        for figures, process in running:
-            figures |= process.figures()
+        for figures, process, made in running:
+            with _left_out(figures):
+                figures |= process.figures() | made
     rows = len(asked[0][0].rows)
     return {"cpu": cpu_name(), "threads": threads, "rows": rows, "batch_size": batch_size, "measured": measured}
+
+
+@contextmanager
+def _left_out(figures: Figures) -> Iterator[None]:
+    """Note in the figures of a program why it fails, if it does: the others go on."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # a runtime may raise anything for a model
+        figures["left_out"] = _why(error)
 
 
 def _why(error: Exception) -> str:

@@ -102,6 +102,28 @@ def test_a_process_that_dies_is_said_to_have_died(
     assert figures["measured"][0]["left_out"] == "failed: its process ended with status -9"
 
 
+def test_a_process_that_dies_in_a_round_leaves_the_others_their_figures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure, dying = exports._Process.measure, iter([False, True, False])
+
+    def one_dies(process: exports._Process) -> None:
+        if next(dying):
+            process._process.kill()
+        measure(process)
+
+    monkeypatch.setattr(exports._Process, "measure", one_dies)
+    words = ("--model", "L1-H8-A2", "--rows", 5, "--export", "kdistill-float32", "kdistill-int8", "--json")
+    lives, died = json.loads(run(capsys, *words)[1])["measured"]
+    assert lives["rows_per_second"] > 0
+    assert died == {
+        "model": "L1-H8-A2",
+        "program": "kdistill-int8",
+        "threads": kd.get_num_threads(),
+        "left_out": "failed: its process ended with status -9",
+    }
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
