@@ -45,8 +45,10 @@ BASELINE = "pytorch-float32"
 WANTED: Mapping[str, float] = {"whatever it loses": 234.0, "at most": 100.0}
 """Factors of FastFormers' abstract, and what is wanted where little may be lost."""
 # No epoch is chosen by its accuracy on the evaluation rows: the weights are those of the last one.
-_LAST = ("--no-load-best-model-at-end", "--eval-strategy", "epoch", "--resume", "--disable-tqdm")
-_SAVED = ("--save-strategy", "steps", "--save-steps", "500", "--save-total-limit", "1")
+_KEPT = (
+    *("--save-strategy", "steps", "--save-steps", "500", "--save-total-limit", "1"),
+    *("--no-load-best-model-at-end", "--eval-strategy", "epoch", "--resume", "--disable-tqdm"),
+)
 _PRETRAINED = "--per-device-train-batch-size 32 --warmup-ratio 0.1 --alpha 0.2 --temperature 2 --bf16"
 _NEW = "--per-device-train-batch-size 64 --warmup-ratio 0.1 --alpha 0.5 --temperature 4 --augment 8"
 _NO_DROPOUT = "--hidden-dropout-prob 0 --attention-probs-dropout-prob 0"  # which the model keeps
@@ -176,7 +178,7 @@ class Chain:
         if "pruned_heads" not in kd.AutoConfig.from_pretrained(places[""]).only:  # else it has no form for it
             shares += f" --heads {student.heads}"
         words = f"--rounds 2 {shares} {student.recovery}"
-        recovered = [*shlex.split(words), *self._shortened, *_LAST, "--seed", str(common.SEED)]
+        recovered = [*shlex.split(words), *self._shortened, *_KEPT, "--seed", str(common.SEED)]
         self._make(places[PRUNED], words, partial(self._pruned, places[""], places[PRUNED], recovered))
         words = "--vocabulary"
         self._make(places[SHORT], words, partial(self._pruned, places[PRUNED], places[SHORT], [words]))
@@ -201,7 +203,7 @@ class Chain:
             *("--teacher", str(options.teacher), "--student", student.start(options, self._config)),
             *("--train", str(self.train()), "--eval", str(options.eval), "--output-dir", str(place)),
             *("--threads", str(options.threads), "--seed", str(common.SEED)),
-            *(*shlex.split(student.distill), *self._shortened, *_SAVED, *_LAST),
+            *(*shlex.split(student.distill), *self._shortened, *_KEPT),
         )
         return {name: figures[name] for name in ("eval_accuracy", "train_loss")}
 

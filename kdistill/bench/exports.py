@@ -156,7 +156,7 @@ def bench_exports(
                     process = stack.enter_context(_started(PROGRAMS[name], subject, files, batch_size, of_program))
                 if process is None:
                     continue
-                made = {"bytes": process.bytes, "start_seconds": process.start_seconds}
+                made: Figures = {"bytes": process.bytes, "start_seconds": process.start_seconds}
                 made |= _of_logits(process.logits, subject.rows, files.loaded)
                 made |= {"warnings": process.warnings} if process.warnings else {}
                 running.append((figures, process, made))
