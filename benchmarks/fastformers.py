@@ -1,10 +1,10 @@
 """Table 3 of FastFormers (arXiv:2010.13382) retold: step by step from a teacher in PyTorch to a small model in int8.
 
-Every student is distilled from the teacher by `kdistill distill`, pruned in two rounds with recovery (`prune
---rounds`), left with the word pieces of the training rows (`prune --vocabulary`) and written in int8 (`quantize`), and
-exported as ONNX. The forms of a model are then measured beside the teacher in PyTorch, one sentence at a time and in
-batches (`kdistill.bench.exports`): each in a process of its own, rounds alternate. Accuracy is that of the evaluation
-rows in the very program that is timed.
+Every student is distilled from the teacher by `kdistill distill`, pruned in two rounds, after each of which the same
+teacher teaches it again (`prune --rounds`), left with the word pieces of the training rows (`prune --vocabulary`),
+written in int8 (`quantize`), and exported as ONNX. The forms of a model are then measured beside the teacher in
+PyTorch, one sentence at a time and in batches (`kdistill.bench.exports`): each in a process of its own, rounds
+alternate. Accuracy is that of the evaluation rows in the very program that is timed.
 
 The factor of a step is its sentences per second, one at a time, over those of the teacher in PyTorch beside it, which
 has the number of threads that is best for it: one, or --threads. The last lines name the largest factor with its loss,
@@ -210,7 +210,7 @@ class Chain:
     def _pruned(self, source: Path, place: Path, words: Sequence[str]) -> Mapping[str, Any]:
         given = [*words]
         if "--rounds" in given:
-            given += ["--eval", str(self._options.eval)]
+            given += ["--teacher", str(self._options.teacher), "--eval", str(self._options.eval)]
         else:
             shutil.rmtree(place, ignore_errors=True)
         files = ("--model", str(source), "--data", str(self.train()), "--output", str(place))

@@ -69,7 +69,7 @@ def check_output(options: Namespace) -> None:
 
 
 def prune_in_rounds(options: Namespace, layers: list[int] | int | None, prune: Prune) -> Figures:
-    """Prune `--model` in `--rounds` steps to `--output`, each distilled from the whole model.
+    """Prune `--model` in `--rounds` steps to `--output`, each distilled from `--teacher`, by default the whole model.
 
     Layers and word pieces go in the first round. After round r of R a share X has become X ** (r / R) of what there
     was, so that each round leaves out the same part of what the one before has left. With `--resume` the rounds that
@@ -92,7 +92,8 @@ def prune_in_rounds(options: Namespace, layers: list[int] | int | None, prune: P
     there = Figures(figures=[], finished=False) if not kept_file.is_file() else read_json_object(kept_file)
     kept: list[Figures] = there["figures"]
     if not there["finished"]:
-        teacher, tokenizer = load_trained(options.model).freeze(), AutoTokenizer.from_pretrained(options.model)
+        teaches = options.teacher or options.model
+        teacher, tokenizer = load_trained(teaches).freeze(), AutoTokenizer.from_pretrained(teaches)
         with made_directory(work):
             for number in range(max(1, len(kept)), rounds + 1):
                 place = work / str(number)
@@ -138,7 +139,7 @@ def _recover(
     args: DistillationTrainingArguments,
     options: Namespace,
 ) -> None:
-    """Distil a pruned model from the whole one, into `args.output_dir`; a run that is there goes on."""
+    """Distil a pruned model from its teacher, into `args.output_dir`; a run that is there goes on."""
     student, own = load_trained(pruned), AutoTokenizer.from_pretrained(pruned)
     objective = Distillation(teachers_of(teacher, tokenizer))
     reader = objective.reader(tokenizer_for(student.config, own), student.config)
@@ -150,7 +151,7 @@ def _recover(
 
     origin = Provenance(
         started_from=started_from_pruned(options.model),
-        teacher=public_name(options.model),
+        teacher=public_name(options.teacher or options.model),
         train=name_of(options.data),
         eval=name_of(options.eval),
         command=command_of(options),

@@ -212,8 +212,9 @@ def _inputs(directory: Path, options: Namespace) -> dict[str, Any]:
         remark, _, command = os.fsdecode((directory / COMMAND_FILE).read_bytes()).strip().partition("\n")
         run_options = parse(shlex.split(command)[1:])
         run_directory = Path(remark.partition(", in ")[2])
-        if run_options.command == "prune":  # in rounds: what the model was is the teacher
-            pruned, run_options.teacher, run_options.train = True, [run_options.model], run_options.data
+        if run_options.command == "prune":  # in rounds
+            pruned, run_options.train = True, run_options.data
+            run_options.teacher = [run_options.teacher or run_options.model]
         inputs |= {name: getattr(run_options, name, None) for name in inputs}
         for name in (*_INPUTS, *_LABELS):
             given = inputs[name]

@@ -174,6 +174,21 @@ def test_a_report_finds_what_a_pruned_run_was_made_of(
     assert "model, pruned" in card.read_text()
 
 
+def test_the_teacher_that_is_given_teaches_what_is_left(
+    tmp_path: Path, whole: tuple[list[str], Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, *_ = whole
+    other = write_model(tmp_path / "other", seed=2, hidden_size=8)
+    output = tmp_path / "out"
+    taught = pruned(capsys, *words, "--teacher", str(other), "--output", str(output))
+    assert main(["evaluate", "--model", str(other), "--data", words[words.index("--data") + 1], "--json"]) == 0
+    accuracy = json.loads(capsys.readouterr().out.splitlines()[-1])["accuracy"]
+    assert taught["teacher_accuracy"] == accuracy
+    assert "`other`" in (output / "README.md").read_text()
+    assert main(["report", "--model", str(output), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["teacher"]["accuracy"] == accuracy
+
+
 def test_a_report_on_a_model_that_no_run_left_says_what_measures_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
