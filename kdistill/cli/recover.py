@@ -51,21 +51,24 @@ def check_output(options: Namespace) -> None:
         FileExistsError: it holds something else, or rounds that are to be resumed.
         ValueError: the rounds in it were asked for with other options.
     """
-    kept = Path(options.output) / ROUNDS_FILE
+    output = Path(options.output)
+    kept = output / ROUNDS_FILE
     if not kept.is_file():
-        check_new_directory("--output", options.output)
-    elif not options.resume:
+        # A run that is killed in its first pruning leaves this alone.
+        if not (options.resume and output.is_dir() and [of.name for of in output.iterdir()] == [_ROUNDS]):
+            check_new_directory("--output", options.output)
+        return
+    if not options.resume:
         raise FileExistsError(
             f"--output is {options.output!r}, which holds rounds of prune; go on with them (--resume) or choose "
             "another directory"
         )
-    else:
-        for name, before in read_json_object(kept)["asked"].items():
-            if getattr(options, name) != before:
-                raise ValueError(
-                    f"--{name.replace('_', '-')} is {getattr(options, name)}, and was {before} when the rounds in "
-                    f"{options.output} began; expected the same command with --resume"
-                )
+    for name, before in read_json_object(kept)["asked"].items():
+        if getattr(options, name) != before:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is {getattr(options, name)}, and was {before} when the rounds in "
+                f"{options.output} began; expected the same command with --resume"
+            )
 
 
 def prune_in_rounds(options: Namespace, layers: list[int] | int | None, prune: Prune) -> Figures:

@@ -112,6 +112,19 @@ def test_what_is_interrupted_goes_on_and_ends_with_the_same_bits(
     assert not (output / "rounds").exists()
 
 
+def test_what_was_killed_before_anything_was_told_begins_anew(
+    tmp_path: Path, whole: tuple[list[str], Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, left, expected = whole
+    output = tmp_path / "out"
+    (output / "rounds" / "1" / "pruned").mkdir(parents=True)
+    again = [*words, "--output", str(output)]
+    assert main(again) == 2
+    assert "which holds files; expected a new directory" in capsys.readouterr().err
+    assert pruned(capsys, *again, "--resume") == expected
+    assert (output / "model.safetensors").read_bytes() == (left / "model.safetensors").read_bytes()
+
+
 def test_a_finished_command_is_left_as_it_is(
     whole: tuple[list[str], Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
