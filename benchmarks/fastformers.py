@@ -292,10 +292,15 @@ def conclusion(steps: Sequence[Mapping[str, Any]], most_points: float) -> str:
             continue
         reached = "reached" if of["factor"] >= WANTED[wanted] else "not reached"
         text.append(
-            f"- {title}: {of['factor']:,.1f} times, {of['model']} as {of['program']} on {of['threads']} threads, which "
+            f"- {title}: {of['factor']:,.1f} times, {of['model']} as {of['program']} on {threads_of(of)}, which "
             f"loses {of['loss_points']:.2f} points of accuracy (wanted {WANTED[wanted]:g}: {reached})."
         )
     return "\n".join(text)
+
+
+def threads_of(step: Mapping[str, Any]) -> str:
+    """Return the threads of a step in words."""
+    return f"{step['threads']} thread{'s' * (step['threads'] > 1)}"
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -344,7 +349,8 @@ def steps_table(steps: Sequence[Mapping[str, Any]], operations: Mapping[str, flo
         operations: of each model by name, in a pass over the rows.
     """
     header = [
-        *("model", "program", "threads", "one at a time, sentences/s", "factor", "in batches, sentences/s", "factor"),
+        *("model", "program", "threads", "one at a time, sentences/s", "factor"),
+        *("in batches, sentences/s", "factor in batches"),
         *("accuracy", "points lost", "MB", "share of the teacher's multiplications"),
     ]
     rows = [
