@@ -4,7 +4,7 @@
 part of the training rows and measured on rows held out of them (`benchmarks.study_rows`), with the first seed. `--dev`
 then measures on the development rows, with all seeds: of each student the plain recipe, and the one with the best
 figure on the held-out rows. Teachers are fine-tuned by `TEACHERS` on the rows that students learn from while recipes
-are chosen, so that neither has seen the others; the one of SST-2 is given, and has seen all training rows.
+are chosen, so that neither has seen the others; those of SST-2 are given, and have seen all training rows.
 
 Figures, models and teachers are kept in --results; a call goes on where an earlier one ended. --only-kept prints the
 tables of what is there. The teacher cache is in --results too unless KDISTILL_CACHE is set.
@@ -35,7 +35,7 @@ SEEDS = (33, 34, 35)
 SHAPE, WIDER, COPIED, PRETRAINED = "L2-H128-A2", "L4-H256-A4", "L3-H384-A12", "paraphrase-minilm-l3"
 EQUAL_WORDS = f"{SHAPE}, equal words"
 """The shape, with a first layer that begins by looking at equal words; an experiment, see `looking_at_equal_words`."""
-SIX = "6 layers"
+SIX, TWELVE = "6 layers", "12 layers"
 PLAIN = "plain"
 EQUAL_WEIGHT = 0.75
 METRICS = {"stsb": "pearson", "goemotions": "f1", "wnut17": "f1"}
@@ -58,10 +58,15 @@ TEACHERS: Mapping[tuple[str, str], Teacher] = {
     ("banking77", SIX): Teacher(f"--num-train-epochs 6 {_FINETUNED}"),
     ("clinc150", SIX): Teacher(f"--num-train-epochs 4 {_FINETUNED}"),
     ("sst2", SIX): Teacher("", common.SHARED / "models" / "minilm-l6-sst2"),
+    ("sst2", TWELVE): Teacher("", Path("build", "mpnet-sst2")),  # where benchmarks.mpnet_teacher leaves it
     ("goemotions", SIX): Teacher(f"--num-train-epochs 3 --problem-type multi_label_classification {_FINETUNED}"),
     ("wnut17", SIX): Teacher(f"--num-train-epochs 5 {_FINETUNED}"),
 }
 """By data set and name. A larger teacher is another name here, and the `teacher` of runs below."""
+
+
+NAMES = ("data", "student", "teacher", "recipe")
+"""What tells a run apart."""
 
 
 class Run(NamedTuple):
@@ -82,6 +87,10 @@ class Run(NamedTuple):
     options: str = ""
     label_free: tuple[str, int] = ("", 0)
     teacher: str = SIX
+
+    def names(self) -> tuple[str, str, str, str]:
+        """Return its `NAMES`."""
+        return self.data, self.student, self.teacher, self.name
 
     def slug(self, seed: int) -> str:
         """Return the name of the run's files."""
@@ -146,6 +155,10 @@ RUNS = (
     Run("sst2", WIDER, "24 copies", f"--augment 24 --num-train-epochs 3 {_NEW_LAYERS} {_NO_DROPOUT}"),
     Run("sst2", PRETRAINED, PLAIN),
     Run("sst2", PRETRAINED, "4 copies", f"--augment 4 --num-train-epochs 3 {_COPIED_LAYERS}"),
+    # The same from the teacher of 12 layers.
+    Run("sst2", SHAPE, PLAIN, teacher=TWELVE),
+    Run("sst2", SHAPE, "8 copies", f"--augment 8 --num-train-epochs 6 {_NEW_LAYERS} {_NO_DROPOUT}", teacher=TWELVE),
+    Run("sst2", PRETRAINED, "4 copies", f"--augment 4 --num-train-epochs 3 {_COPIED_LAYERS}", teacher=TWELVE),
     # Several labels, and tags.
     Run("goemotions", SHAPE, PLAIN),
     Run(
@@ -302,19 +315,17 @@ def tried(study: Study, runs: Sequence[Run]) -> list[tuple[Any, ...]]:
     lines: list[tuple[Any, ...]] = []
     for run in runs:
         teacher, figures = study.taught_by(run.data, run.teacher), study.figures(run, SEEDS[0], dev=False)
-        share = figures["held_out"] / teacher["held_out"]
-        lines.append(
-            (run.data, run.student, run.name, figures["train_loss"], figures["held_out"],
-             teacher["held_out"], f"{100 * share:.1f} %", round(figures["cpu_minutes"], 1))
-        )  # fmt: skip
+        found, minutes = figures["held_out"], round(figures["cpu_minutes"], 1)
+        share = f"{100 * found / teacher['held_out']:.1f} %"
+        lines.append((*run.names(), figures["train_loss"], found, teacher["held_out"], share, minutes))
     return lines
 
 
 def chosen(study: Study, runs: Sequence[Run]) -> list[tuple[Run, ...]]:
-    """Return of each student the plain run and the best on the held-out rows."""
-    of_student: dict[tuple[str, str], list[Run]] = {}
+    """Return of each student and teacher the plain run and the best on the held-out rows."""
+    of_student: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
-        of_student.setdefault((run.data, run.student), []).append(run)
+        of_student.setdefault((run.data, run.student, run.teacher), []).append(run)
     best = {
         student: max(of, key=lambda run: study.figures(run, SEEDS[0], dev=False)["held_out"])
         for student, of in of_student.items()
@@ -339,9 +350,7 @@ def measured(study: Study, runs: Sequence[Run], options: argparse.Namespace) -> 
                 tests = ", ".join(f"{mcnemar(*two).p_value:.2g}" for two in zip(*rights, strict=False))
             each = ", ".join(f"{value:.4f}" for value in values)
             share = f"{100 * np.mean(values) / teacher['dev']:.1f} %"
-            lines.append(
-                (run.data, run.student, run.name, each, with_interval(values, 4), teacher["dev"], share, tests)
-            )
+            lines.append((*run.names(), each, with_interval(values, 4), teacher["dev"], share, tests))
             plain = plain or of
     return lines
 
@@ -370,11 +379,11 @@ def main() -> None:
         if not options.only_kept or study.holds(run, SEEDS[0], dev=False)
     ]
     if options.dev:
-        header = ["data", "student", "recipe", f"seeds {', '.join(map(str, options.seeds))}", "mean, 95 % interval",
-                  "teacher", "share", "McNemar's p, beside plain"]  # fmt: skip
+        seeds = f"seeds {', '.join(map(str, options.seeds))}"
+        header = [*NAMES, seeds, "mean, 95 % interval", "the teacher's", "share", "McNemar's p, beside plain"]
         lines = measured(study, runs, options)
     else:
-        header = ["data", "student", "recipe", "training loss", "held-out rows", "teacher", "share", "CPU minutes"]
+        header = [*NAMES, "training loss", "held-out rows", "the teacher's", "share", "CPU minutes"]
         lines = tried(study, runs)
     common.report("Study of small students", common.table(header, lines), {"lines": lines}, options)
 

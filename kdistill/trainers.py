@@ -49,7 +49,7 @@ from .text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tok
 from .train.arguments import DistillationTrainingArguments, TrainingArguments
 from .train.callbacks import Callback, CallbackHandler, DefaultFlowCallback, Events, TrainerControl
 from .train.checkpoint import save_model
-from .train.chosen_defaults import choose_defaults
+from .train.chosen_defaults import check_recipe, choose_defaults
 from .train.default_callbacks import default_callbacks
 from .train.directory import CARD_FILE, RunDirectory, wanted_checkpoint
 from .train.encoding import encode_for, name_of, tokenizer_for
@@ -162,6 +162,7 @@ class Trainer:
         if args.plots:
             check_pictures()
         objective = objective if objective is not None else Supervised()
+        check_recipe(args, taught=not objective.needs_labels)
         model = adapted(_only_one_of(model, model_init), objective)
         warn_of_arguments_of_other_heads(args, model.config.head, stacklevel=2)
         sets = eval_dataset if is_dict_of_sets(eval_dataset) else {"": eval_dataset}
@@ -194,7 +195,8 @@ class Trainer:
             ),
         )
         if recipe.train_dataset is not None:
-            chosen = choose_defaults(args, model, recipe.train_dataset)
+            no_copies = objective.why_no_copies(recipe.train_dataset, tokenizer)
+            chosen = choose_defaults(args, model, recipe.train_dataset, no_copies)
             if chosen is not None:
                 Progress("train", unit="steps", quiet=args.disable_tqdm).write(chosen)
         if args.threshold is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
+from ..train.presets import STUDENT_PRESETS
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,17 @@ COMMANDS = (
     ),
     Command(
         "distill",
-        "--teacher MODEL --student MODEL --train FILE [--eval FILE] --output-dir DIR",
+        "--teacher MODEL [--student MODEL] --train FILE [--eval FILE] --output-dir DIR",
         "train a small model to reproduce a large one",
         "Train a small model (the student) on the labels and on the probabilities that a large fine-tuned one (the "
-        "teacher) predicts. On rows without a label the student learns from the teacher only.",
+        "teacher) predicts. On rows without a label the student learns from the teacher only. A "
+        f"recipe names the student as well: --recipe {' or '.join(STUDENT_PRESETS)}.",
         "kdistill distill --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv --output-dir student",
         DistillationTrainingArguments,
     ),
     Command(
         "doctor",
-        "--teacher MODEL --student MODEL --train FILE [--eval FILE] [--output-dir DIR]",
+        "--teacher MODEL [--student MODEL] --train FILE [--eval FILE] [--output-dir DIR]",
         "check a run of distill before it is made",
         "Look at teacher, student, rows, arguments and machine as distill would take them, in seconds: what would make "
         "the run fail or mislead, and what to do about it. The teacher answers sampled rows, a copy of the student "
@@ -67,7 +69,7 @@ COMMANDS = (
     ),
     Command(
         "search",
-        "--teacher MODEL --student MODEL --train FILE --eval FILE --output-dir DIR",
+        "--teacher MODEL [--student MODEL] --train FILE --eval FILE --output-dir DIR",
         "find the best hyperparameters for distill",
         "Distil the student repeatedly from the same initial weights, with hyperparameters that Optuna chooses from "
         "the results of earlier trials on the --eval rows. The study is stored in the output directory: running the "

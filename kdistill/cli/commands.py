@@ -16,8 +16,8 @@ from ..distill.hidden_cache import hidden_bytes
 from ..doctor.examination import Examination, examine, warn_at_start
 from ..models.auto import AutoConfig, load_model
 from ..models.classes import BertForSequenceClassification
-from ..models.config import BertConfig, shape_of
-from ..models.configuration import Config, read_config
+from ..models.config import BertConfig, shape_name, shape_of
+from ..models.configuration import read_config
 from ..models.head_names import ENCODER, LABELLED, MASKED, named_head
 from ..models.layer_shapes import FIELDS
 from ..system.progress import Progress
@@ -48,6 +48,7 @@ from .inputs import (
     task_of,
 )
 from .label import label
+from .options import RECIPE
 from .predict import predict
 from .prune import prune
 from .quantize import quantize
@@ -147,7 +148,7 @@ def doctor(options: Namespace) -> Figures:
     examination, options.disable_tqdm = Examination(), True
     args = examination.attempt("arguments", lambda: read_arguments(DistillationTrainingArguments, options))
     if args is None:
-        args = DistillationTrainingArguments(disable_tqdm=True)
+        args = DistillationTrainingArguments(recipe=getattr(options, "recipe", RECIPE), disable_tqdm=True)
     examine(examination, parts_of(options, args))
     return examination.figures()
 
@@ -178,7 +179,7 @@ def bench(options: Namespace) -> Figures:
         work = "embeds texts" if model.config.embeds else "predicts hidden words"
         raise ValueError(
             f"--model {options.model} {work}, and bench compares logits of texts with those of other programs; measure "
-            f"its shape instead: --model {_shape_of(model.config)}"
+            f"its shape instead: --model {shape_name(model.config)}"
         )
     if options.data is None:
         dataset = synthetic_rows(model.config, options.rows)
@@ -191,10 +192,6 @@ def bench(options: Namespace) -> Figures:
             model, dataset, batch_size=options.batch_size, dtypes=[*dict.fromkeys(dtypes)], progress=progress
         )
     return {"model": options.model} | figures
-
-
-def _shape_of(config: Config) -> str:
-    return f"L{config.num_hidden_layers}-H{config.hidden_size}-A{config.num_attention_heads}"
 
 
 def info(options: Namespace) -> Figures:
@@ -248,7 +245,8 @@ def _trained(trainer: Trainer, options: Namespace) -> Figures:
     trainer.train(resume_from_checkpoint=options.resume)
     directory = Path(trainer.args.output_dir)
     uploaded = {} if trainer.commit_url is None else {"commit_url": trainer.commit_url}
-    ending: Figures = {"output_dir": str(directory), **uploaded}
+    chosen = {"recipe": trainer.args.recipe, "chosen": trainer.args.chosen} if trainer.args.chosen else {}
+    ending: Figures = {"output_dir": str(directory), **uploaded, **chosen}
     trainer.failed.attempt(
         "summary",
         lambda: ending.update(_ending(trainer, options)),

@@ -14,10 +14,11 @@ from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
 from ..distill.given import Given
 from ..distill.making import teachers_of
+from ..distill.objective import Distillation
 from ..distill.sources import Teachers
 from ..distill.teachers import read_as_teacher
 from ..models.auto import AutoConfig, load_model, load_trained, model_class
-from ..models.config import shape_of_student, student_config
+from ..models.config import named_shape, shape_of_student, student_config
 from ..models.configuration import Config, read_config
 from ..models.head_names import MASKED, named_head
 from ..models.loading import RandomWeights
@@ -27,6 +28,8 @@ from ..tasks.registry import task_option
 from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
+from ..train.chosen_defaults import dropout_of_recipe
+from ..train.presets import STUDENT_PRESETS
 from ..train.stages import predictions_count
 from ..trainers import DistillationTrainer
 from .given import GivenParts
@@ -45,7 +48,22 @@ from .teachers import given_of, names_of_teachers, type_to_load
 
 
 def parts_of(options: Namespace, args: DistillationTrainingArguments) -> DistillationParts | GivenParts:
-    """Return the parts of a distillation: from a model, or from answers that came with the rows."""
+    """Return the parts of a distillation: from a model, or from answers that came with the rows.
+
+    Raises:
+        ValueError: neither an option nor the recipe names a student, or there are options that do not go together.
+    """
+    recipe = args.recipe
+    if options.student is None and recipe not in STUDENT_PRESETS:
+        raise ValueError(
+            "--student is not given; expected --student MODEL, a directory, a hub id or a shape such as L2-H128-A2, or "
+            f"a recipe that names one: --recipe {' or '.join(STUDENT_PRESETS)}"
+        )
+    if options.student is None and not options.teacher:
+        raise ValueError(
+            f"--recipe is {recipe}, whose student {STUDENT_PRESETS[recipe].student} is made of the --teacher, and none "
+            "is given; expected --teacher MODEL, or the --student to train"
+        )
     if options.teacher:
         if options.tokenizer is not None:
             raise ValueError(
@@ -110,9 +128,16 @@ class DistillationParts:
         return [*self.teachers, *given], [*self.teacher_tokenizers, *(None for _ in given)]
 
     @cached_property
+    def _shape(self) -> dict[str, Any] | None:
+        """The fields of the student's shape, which an option names or the recipe; None of a checkpoint."""
+        if self._options.student is None:
+            return named_shape(STUDENT_PRESETS[self.args.recipe].student, self.teacher.config)
+        return shape_of_student(self._options.student, self.teacher.config)
+
+    @cached_property
     def _loaded_student(self) -> tuple[Model, PreTrainedTokenizerFast] | None:
         """The student and its tokenizer when it is a checkpoint; None when it is a shape."""
-        if shape_of_student(self._options.student, self.teacher.config) is not None:
+        if self._shape is not None:
             return None
         student, tokenizer = _load_student(self._options, self.teacher, self.teacher_tokenizers[0], self.args.seed)
         for teacher in self.teachers:
@@ -129,9 +154,8 @@ class DistillationParts:
         """The student's configuration."""
         if self._loaded_student is not None:
             return self._loaded_student[0].config
-        shape = shape_of_student(self._options.student, self.teacher.config)
-        assert shape is not None
-        config = student_config(self.teacher.config, shape, **dropout_of(self._options))
+        assert self._shape is not None
+        config = student_config(self.teacher.config, self._shape, **dropout_of(self._options))
         if config.model_type != self.teacher.config.model_type:
             Progress("student", unit="models", quiet=self.args.disable_tqdm).write(
                 f"the student of this shape is a {config.kind}: the teacher's embeddings, those of "
@@ -162,6 +186,12 @@ class DistillationParts:
         settings: dict[str, Any] = {"training": training, "keep_texts": keep_texts, "given": self._given}
         return dataset_of(path, reader, self.config, self.args, self._options, **settings)
 
+    def _dropout_of_recipe(self) -> dict[str, float]:
+        """Return the dropout that the recipe chooses for a new student, as far as no option gives it."""
+        no_copies = Distillation(self.taught_by).why_no_copies(self.train, self.tokenizer)
+        chosen = dropout_of_recipe(self.args, self.train, no_copies)
+        return {name: rate for name, rate in chosen.items() if name not in dropout_of(self._options)}
+
     def trainer(self, *, for_search: bool = False) -> DistillationTrainer:
         """Return the trainer; for a search, one that copies the student for each trial."""
         options, args, teacher = self._options, self.args, self.teacher
@@ -171,7 +201,8 @@ class DistillationParts:
         else:
             token_counts = np.bincount(self.train.ids, minlength=self.config.vocab_size)
             student_class = model_class(self.config.to_dict(), teacher.head)
-            student = student_class.from_teacher(teacher, self.config, token_counts=token_counts, seed=args.seed)
+            config = self.config.replace(**self._dropout_of_recipe())
+            student = student_class.from_teacher(teacher, config, token_counts=token_counts, seed=args.seed)
         return DistillationTrainer(
             None if for_search else student,
             args,

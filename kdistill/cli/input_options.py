@@ -46,8 +46,8 @@ SEARCH_OPTIONS = {
         str,
         "FILE",
         'a .toml or .json file with the search space, such as learning_rate = {type = "float", low = 1e-5, high = '
-        "1e-3, log = true} (default: epochs 2-10, learning rate 1e-5..1e-3, alpha 0..1, temperature 2..30; with "
-        "--recipe auto and a student made from a shape, epochs and learning rate around what it chooses)",
+        "1e-3, log = true} (default: epochs 2-10, learning rate 1e-5..1e-3, alpha 0..1, temperature 2..30; where "
+        "--recipe chooses epochs and learning rate, as for a student made from a shape, around what it chooses)",
     ),
     "direction": SearchOption(
         str,

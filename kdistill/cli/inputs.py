@@ -18,7 +18,8 @@ from ..models.configuration import Config
 from ..report.figures import check_pictures
 from ..tasks.registry import task_for
 from ..text.tokenizer import PreTrainedTokenizerFast
-from ..train.arguments import TrainingArguments
+from ..train.arguments import DistillationTrainingArguments, TrainingArguments
+from ..train.chosen_defaults import check_recipe
 from ..train.directory import RunDirectory
 from ..train.encoding import encode_for, name_of, trained_on
 from ..train.recipe import Provenance
@@ -39,6 +40,7 @@ def read_arguments(cls: type[_Arguments], options: Namespace) -> _Arguments:
         given["disable_tqdm"] = True
     given.setdefault("recipe", RECIPE)
     args = cls(**given)
+    check_recipe(args, taught=issubclass(cls, DistillationTrainingArguments))
     warn_of_arguments_without_effect(args, given, stacklevel=2, of_a_command=True)
     if args.plots:
         check_pictures()

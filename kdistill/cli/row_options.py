@@ -70,11 +70,10 @@ def add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         )
         group.add_argument(
             "--student",
-            required=True,
             metavar="MODEL",
-            help=f"{MODEL_HELP} to train, {SHAPE_HELP}, or self: the shape of the teacher; a shape takes the "
-            "vocabulary, the labels and, as far as they fit, the embeddings and layers from the teacher, the first of "
-            "several",
+            help=f"{MODEL_HELP} to train, {SHAPE_HELP}, self: the shape of the teacher, or half: that with "
+            "every second layer; a shape takes the vocabulary, the labels and, as far as they fit, the embeddings and "
+            "layers from the teacher, the first of several (default: the one that --recipe names)",
         )
     elif command == "bench":
         group.add_argument("--model", required=True, metavar="MODEL", help=f"{MODEL_HELP}, {SHAPE_HELP}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..models.layer_shapes import FIELDS, of_layers
 from ..models.model import Model
 
 
@@ -32,18 +33,14 @@ def checked_layers(layers: Sequence[int] | int, count: int) -> list[int]:
 def with_layers(model: Model, layers: Sequence[int]) -> Model:
     """Return a model with these layers alone, in this order; layers count from 0."""
     config, tensors = model.config, {}
-    of_layers = [0] if config.one_layer else layers
+    kept = [0] if config.one_layer else layers
     for name, values in model.tensors.items():
         if not name.startswith("layer."):
             tensors[name] = values
             continue
         _, layer, rest = name.split(".", 2)
-        for place, kept in enumerate(of_layers):
-            if int(layer) == kept:
+        for place, own in enumerate(kept):
+            if int(layer) == own:
                 tensors[f"layer.{place}.{rest}"] = values
-    heads, sizes = config.pruned_heads or {}, config.intermediate_sizes
-    shapes = {
-        "pruned_heads": {place: heads[layer] for place, layer in enumerate(of_layers) if layer in heads},
-        "intermediate_sizes": sizes and [sizes[layer] for layer in of_layers],
-    }
+    shapes = of_layers({name: getattr(config, name) for name in FIELDS}, kept)
     return type(model).from_tensors(config.replace(num_hidden_layers=len(layers), **shapes), tensors)

@@ -114,42 +114,41 @@ class Distillation:
         Warns of rows without a label where labels count.
 
         Raises:
-            ValueError: no row has a label although `args.alpha` asks for labels, there is no tokenizer to make
-                augmented copies with, or rows are questions, or texts with hidden words.
+            ValueError: no row has a label although `args.alpha` asks for labels, or copies are asked for that cannot be
+                made, see `why_no_copies`.
         """
         if not isinstance(dataset.windows, Sentences) and predictions_count(args.matches):  # embeddings have no labels
             _check_labels(dataset, args)
         if not args.augment:
             return dataset
-        if isinstance(dataset.windows, Spans):
-            raise ValueError(
-                f"augment is {args.augment}, and copies of questions with words replaced or left out would no longer "
-                "have their answers; expected 0: leave --augment (augment=) out for question answering"
-            )
-        if dataset.masking is not None:
-            raise ValueError(
-                f"augment is {args.augment}; expected 0: a language model has other words hidden in each epoch anyway"
-            )
-        if tokenizer is None:
-            raise ValueError(
-                f"augment is {args.augment} and processing_class is None; expected the tokenizer, which defines what a "
-                "word is"
-            )
-        teacher = next((of for of in self.teachers.models if not of.reads_itself), self.teacher)
-        if teacher is None:
-            raise ValueError(
-                f"augment is {args.augment}, and no teacher is a model, whose embeddings show which words are alike; "
-                "expected 0: leave --augment (augment=) out"
-            )
-        if dataset.per_token and any(of.reads_itself for of in self.teachers.models):
-            raise ValueError(
-                f"augment is {args.augment}, and a teacher reads words with a tokenizer of its own, while copies are "
-                "made of tokens; expected 0: leave --augment (augment=) out"
-            )
+        if reason := self.why_no_copies(dataset, tokenizer):
+            raise ValueError(f"augment is {args.augment}, and {reason}; expected 0: leave --augment (augment=) out")
+        teacher = self._whose_words_are_alike
+        assert teacher is not None
+        assert tokenizer is not None
         words = word_embeddings(teacher, tokenizer)
         kinds = TokenKinds.of(tokenizer, len(words))
         rows = augmented(dataset, args.augment, kinds=kinds, embeddings=words, seed=args.get_data_seed())
         return rows if dataset.texts is None else with_texts_of_copies(rows, dataset.texts, tokenizer, kinds)
+
+    @property
+    def _whose_words_are_alike(self) -> Teacher | None:
+        """The teacher whose embeddings show which words are alike; None without a model."""
+        return next((of for of in self.teachers.models if not of.reads_itself), self.teacher)
+
+    def why_no_copies(self, dataset: Dataset, tokenizer: PreTrainedTokenizerFast | None) -> str:
+        """Return why no augmented copies can be made of the rows, as a clause; empty where they can."""
+        if isinstance(dataset.windows, Spans):
+            return "copies of questions with words replaced or left out would no longer have their answers"
+        if dataset.masking is not None:
+            return "a language model has other words hidden in each epoch anyway"
+        if tokenizer is None:
+            return "there is no tokenizer (processing_class), which defines what a word is"
+        if self._whose_words_are_alike is None:
+            return "no teacher is a model, whose embeddings show which words are alike"
+        if dataset.per_token and any(of.reads_itself for of in self.teachers.models):
+            return "a teacher reads words with a tokenizer of its own, while copies are made of tokens"
+        return ""
 
     def rows_to_measure(self, dataset: Dataset, args: DistillationTrainingArguments) -> Dataset:
         """Return the rows; of texts that are embedded, with the teacher's embeddings, asked for when needed."""

@@ -122,10 +122,12 @@ def student(subject: Subject) -> Iterator[Finding]:
 
 
 def chosen_defaults(subject: Subject) -> Iterator[Finding]:
-    """Report which arguments are chosen for a student with new layers, and where these learn little."""
-    assert subject.recipe is not None
+    """Report which arguments the recipe chooses, and where new layers learn little."""
+    recipe = subject.recipe
+    assert recipe is not None
     assert subject.train is not None
-    lines = choose_defaults(subject.args, subject.recipe.model, subject.train) or ""
+    no_copies = recipe.objective.why_no_copies(subject.train, recipe.processing_class)
+    lines = choose_defaults(subject.args, recipe.model, subject.train, no_copies) or ""
     chosen, _, pairs = (" ".join(part.split()) for part in lines.partition("note: "))
     if chosen:
         yield Finding("arguments", "ok", chosen)

@@ -17,7 +17,7 @@ from .architectures.mpnet import MPNetConfig
 from .architectures.roberta import RobertaConfig
 from .architectures.xlm_roberta import XLMRobertaConfig
 from .configuration import Config
-from .layer_shapes import FIELDS
+from .layer_shapes import FIELDS, evenly_spaced, of_layers
 from .registry import ARCHITECTURES
 
 __all__ = [
@@ -30,7 +30,9 @@ __all__ = [
     "RobertaConfig",
     "XLMRobertaConfig",
     "check_config",
+    "named_shape",
     "same_but_for_padding",
+    "shape_name",
     "shape_of",
     "student_config",
 ]
@@ -58,19 +60,42 @@ def check_config(name: str, value: object) -> None:
     check_kind(name, value, Config, expected, of_foreign=f"{ours}.from_dict({name}.to_dict())")
 
 
+OWN, HALF = "self", "half"
+"""Names of shapes that a student has from its teacher: all of it, and with every second layer alone."""
 _SIZES_OF_SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
 
 
 def shape_of(name: str) -> dict[str, int] | None:
     """Return the config fields of a shape such as L2-H128-A2, or None for another name or a directory.
 
+    Raises `ValueError` as `named_shape`.
+    """
+    return None if Path(name).is_dir() else named_shape(name)
+
+
+def shape_of_student(name: str, teacher: Config) -> dict[str, Any] | None:
+    """Return the config fields of a student's shape, or None for another name or a directory; see `named_shape`.
+
+    Raises `ValueError` as `named_shape`.
+    """
+    return None if Path(name).is_dir() else named_shape(name, teacher)
+
+
+def named_shape(name: str, teacher: Config | None = None) -> dict[str, Any] | None:
+    """Return the config fields of a shape, or None for another name.
+
     Args:
-        name: `L<layers>-H<hidden size>-A<heads>`; the intermediate size is four times the hidden size.
+        name: `L<layers>-H<hidden size>-A<heads>`, whose intermediate size is four times the hidden size; of a student
+            also `self` for the shape of the teacher, or `half` for that with half of its layers (of an odd number the
+            smaller half, but at least one), those that the student then copies.
+        teacher: the configuration of a student's teacher.
 
     Raises:
         ValueError: the name begins like a shape but is not one.
     """
-    if Path(name).is_dir() or not _SHAPE_BEGINS.match(name):
+    if teacher is not None and name in (OWN, HALF):
+        return _shape_of_teacher(teacher, half=name == HALF)
+    if not _SHAPE_BEGINS.match(name):
         return None
     match = _SHAPE.fullmatch(name)
     if match is None:
@@ -80,21 +105,23 @@ def shape_of(name: str) -> dict[str, int] | None:
     return sizes | {"intermediate_size": 4 * hidden}
 
 
-def shape_of_student(name: str, teacher: Config) -> dict[str, Any] | None:
-    """Return the config fields of a student's shape, or None for a directory or another name; see `shape_of`.
+def _shape_of_teacher(teacher: Config, *, half: bool) -> dict[str, Any]:
+    shape = {field: getattr(teacher, field) for field in (*_SIZES_OF_SHAPE, *FIELDS)}
+    if not half:
+        return shape
+    count = max(1, teacher.num_hidden_layers // 2)
+    copied = [0] if teacher.one_layer else evenly_spaced(count, teacher.num_hidden_layers)
+    return shape | of_layers(shape, copied) | {"num_hidden_layers": count}
 
-    Args:
-        name: a shape, or `self` for that of the teacher.
-        teacher: its configuration.
-    """
-    if not is_own_shape(name):
-        return shape_of(name)
-    return {field: getattr(teacher, field) for field in (*_SIZES_OF_SHAPE, *FIELDS)}
+
+def shape_name(config: Config) -> str:
+    """Return the name of a model's shape, which says nothing of its intermediate size; see `shape_of`."""
+    return f"L{config.num_hidden_layers}-H{config.hidden_size}-A{config.num_attention_heads}"
 
 
 def is_own_shape(name: str) -> bool:
-    """Return whether a student is to have the shape of its teacher."""
-    return name == "self" and not Path(name).is_dir()
+    """Return whether a student is to have the shape of its teacher, with all of its layers or half of them."""
+    return name in (OWN, HALF) and not Path(name).is_dir()
 
 
 def student_config(teacher: Config, shape: Mapping[str, Any], **dropout: Any) -> Config:

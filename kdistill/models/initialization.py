@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from .config import same_but_for_padding
 from .configuration import Config
 from .head_names import MASKED
+from .layer_shapes import evenly_spaced
 from .parameters import Flat
 from .vocabularies import CommonTokens
 
@@ -292,7 +293,7 @@ def _copied_layers(
     if layers is None:
         if count > available:
             raise ValueError(f"config.num_hidden_layers is {count}; the teacher has {available} layers")
-        layers = [(i + 1) * available // count - 1 for i in range(count)]
+        layers = evenly_spaced(count, available)
     if len(layers) != count or not all(0 <= layer < available for layer in layers):
         raise ValueError(f"layers is {list(layers)}; expected {count} numbers from 0 to {available - 1}")
     if not fits or ours != tuple(theirs[layer] for layer in layers):

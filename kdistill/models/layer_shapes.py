@@ -77,6 +77,25 @@ def checked_sizes(value: Any, layers: int, name: str) -> list[int] | None:
     return sizes
 
 
+def evenly_spaced(count: int, available: int) -> list[int]:
+    """Return which of `available` layers, from 0, a model of `count` layers takes: evenly spaced, the last included."""
+    return [(place + 1) * available // count - 1 for place in range(count)]
+
+
+def of_layers(values: Mapping[str, Any], layers: Sequence[int]) -> dict[str, Any]:
+    """Return the fields that state the shapes of layers, of a model with these layers alone, in this order.
+
+    Args:
+        values: the fields of the whole model.
+        layers: from 0.
+    """
+    heads, sizes = values["pruned_heads"] or {}, values["intermediate_sizes"]
+    return {
+        "pruned_heads": {place: heads[layer] for place, layer in enumerate(layers) if layer in heads} or None,
+        "intermediate_sizes": sizes and [sizes[layer] for layer in layers],
+    }
+
+
 def without_other_layers(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that state the shapes of layers, as they are once the sizes of a configuration have changed.
 

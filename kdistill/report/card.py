@@ -29,6 +29,7 @@ from ..tasks.base import Task
 from ..train.arguments import greater_is_better
 from ..train.directory import CARD_FILE, CLASSES_FILE, CONFUSIONS_FILE, may_replace
 from ..train.evaluation_sets import metric_prefix
+from ..train.presets import STUDENT_PRESETS
 from ..train.without_effect import is_used_by
 from .assessment import CALIBRATION_BINS, Spread
 from .constant import constant_answer
@@ -467,7 +468,10 @@ def _training(report: Report) -> str:
     listed = [name for name in listed if is_used_by(name, head)]
     table = _table(["argument", "value"], ([f"`{name}`", f"{getattr(args, name)}"] for name in listed))
     duration = format_duration(state.train_runtime)
-    return f"## Training\n\n{state.global_step:,} steps of AdamW in {duration}.\n\n{table}"
+    chosen = ""
+    if args.recipe in STUDENT_PRESETS:
+        chosen = f" The recipe {_code(args.recipe)} chose what nobody gave of the student's shape and of the arguments."
+    return f"## Training\n\n{state.global_step:,} steps of AdamW in {duration}.{chosen}\n\n{table}"
 
 
 def _environment(report: Report) -> str:

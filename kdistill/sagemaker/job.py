@@ -49,6 +49,7 @@ from ..train.directory import (
     RunDirectory,
 )
 from ..train.failures import NOTHING_LOST
+from ..train.presets import STUDENT_PRESETS
 from ..train.publishing import check_publishing
 from ..train.state import STATE_FILE
 from .container import CHANNELS, FAILURE, Container, config_directory, output_directory, read_hyperparameters
@@ -231,6 +232,7 @@ class _Work:
     def _inputs(self) -> dict[str, Any]:
         """Return the options of rows and models, by name."""
         channels, given = self._container.channels, self._hyperparameters
+        recipe = self._options.get("recipe")
         if given.dataset_id is not None and ("train" in channels or "validation" in channels):
             raise ValueError(f"the job has the data set {given.dataset_id!r} and a channel of rows; expected one")
         inputs: dict[str, Any] = {}
@@ -239,8 +241,9 @@ class _Work:
                 if option in self._options:
                     raise ValueError(f"the job has a channel {option!r} and {original}; expected one of the two")
                 inputs[option] = str(model_of_channel(option, channels[option], self._scratch))
-            elif option not in self._options:
-                raise ValueError(f"the job has no {option}; expected a channel {option!r} or {original}")
+            elif option not in self._options and not (option == "student" and recipe in STUDENT_PRESETS):
+                others = f", or a recipe: {' or '.join(STUDENT_PRESETS)}" if option == "student" else ""
+                raise ValueError(f"the job has no {option}; expected a channel {option!r} or {original}{others}")
         if given.dataset_id is not None:
             rows = rows_of_dataset(given.dataset_id, given.dataset_config, self._scratch)
         elif "train" in channels:

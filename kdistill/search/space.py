@@ -30,11 +30,11 @@ DEFAULT_SPACE: Mapping[str, Mapping[str, Any]] = {
 _AROUND_LEARNING_RATE, _AROUND_EPOCHS, _AROUND_TEMPERATURE = 4.0, 0.5, 4.0
 
 _GROUPS = ("distillation", "training", "optimiser")
-# All trials share the tokenised rows and the teacher's logits, which these arguments determine.
-_SHARED = (
+SHARED = (
     *("augment", "data_seed", "doc_stride", "label_all_tokens", "max_length", "recipe"),
     *("teacher_cache", "teacher_dtype"),
 )
+"""All trials share the tokenised rows and the teacher's logits, which these arguments determine."""
 _KEYS = {
     "int": ("type", "low", "high", "step", "log"),
     "float": ("type", "low", "high", "step", "log"),
@@ -171,7 +171,7 @@ def default_space(args: TrainingArguments) -> dict[str, Mapping[str, Any]]:
 
 def searched_arguments(args: TrainingArguments) -> list[str]:
     """Return the arguments that a search may vary: those of the training, the optimiser and the loss."""
-    return [field.name for field in fields(args) if field.metadata["group"] in _GROUPS and field.name not in _SHARED]
+    return [field.name for field in fields(args) if field.metadata["group"] in _GROUPS and field.name not in SHARED]
 
 
 def _checked_range(name: str, given: Any, args: TrainingArguments) -> Range:
@@ -196,7 +196,7 @@ def _checked_result(values: Any, args: TrainingArguments) -> dict[str, Any]:
 def _check_names(names: Mapping[str, Any], args: TrainingArguments) -> None:
     known = searched_arguments(args)
     for name in names:
-        if name in _SHARED:
+        if name in SHARED:
             raise ValueError(
                 f"hp_space has {name!r}, which is the same in all trials: they share the tokenised rows and the "
                 "teacher's logits; set it in args"

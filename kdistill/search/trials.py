@@ -22,7 +22,7 @@ from ..train.recipe import Recipe, require_labels
 from ..train.run_logs import logs_root
 from ..train.state import TrainerState
 from .search import Objective, Objectives, Search, TrialCallback, as_objectives
-from .space import hyperparameter_space
+from .space import SHARED, hyperparameter_space
 from .study import BestRun, SharedStudy
 
 # What users hand us need not be written for several threads.
@@ -176,7 +176,9 @@ class HyperparameterSearch:
         if model is self._recipe.model:
             raise RuntimeError("model_init returned a model that it made before; expected a new one for each trial")
         assert self._recipe.train_dataset is not None
-        choose_defaults(args, model, self._recipe.train_dataset)  # as a run with the trial's values does
+        rows = self._recipe.train_dataset
+        no_copies = self._recipe.objective.why_no_copies(rows, self._recipe.processing_class)
+        choose_defaults(args, model, rows, no_copies)  # as a run with the trial's values does
         recipe = self._recipe.replace(args=args, model=model)
         recipe.settle_config(self._dataset)
         return recipe
@@ -199,6 +201,7 @@ def _arguments_of_trial(common: TrainingArguments, name: str, values: dict[str, 
         "run_name": name,
         "disable_tqdm": True,
     }
-    for argument, value in {**own, **values}.items():
+    shared = {argument: value for argument, value in args.chosen.items() if argument in SHARED}
+    for argument, value in {**own, **shared, **values}.items():
         setattr(args, argument, value)
     return args

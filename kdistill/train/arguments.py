@@ -30,6 +30,7 @@ from .byte_sizes import read_size
 from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
 from .label_weights import MOST_BALANCED_POS_WEIGHT, read_weights
 from .matches import Match, Stage
+from .presets import RECIPES, STUDENT_PRESETS
 from .schedules import SCHEDULES, check_scheduler_kwargs
 from .stages import PRESETS, matches_hash, read_matches, rows_of
 from .transformers_names import OTHER_ARGUMENTS, PROCESS, instead_of_method, translate
@@ -39,7 +40,6 @@ INTERVALS = ("no", "steps", "epoch")
 SAVE_INTERVALS = (*INTERVALS, "best")
 SCHEDULERS = tuple(SCHEDULES)
 REPORTERS = ("none", "local", "files", "tensorboard", "wandb", "mlflow", "all")
-RECIPES = ("transformers", "auto")
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 TEACHER_DTYPES = ("auto", *COMPUTE_TYPES)
 COURSES = ("constant", "linear", "cosine")
@@ -166,7 +166,8 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         "transformers",
         "source of the arguments that are not given: transformers for its defaults; auto for a learning rate, batch "
         "size, warm-up and number of epochs that suit a model with new layers (a student made from a shape) and the "
-        "number of rows",
+        f"number of rows; {', '.join(STUDENT_PRESETS)} for a student with a teacher: these name its shape, and choose "
+        "augmented copies and dropout too",
         group="training",
         choices=RECIPES,
         origin="kdistill",

@@ -102,6 +102,6 @@ def _remedy(rows: Dataset, *, new_layers: bool, recipe: str) -> str:
             "new layers learn to compare two texts only from many rows; begin with a pretrained model, with a shape of "
             "the teacher's width, which copies its layers, or give more"
         )
-    if recipe != "auto":
+    if recipe == "transformers":
         return "its layers were new, and recipe auto chooses learning rate and epochs for such"
     return "give more rows or epochs, or begin with a pretrained model"

@@ -129,6 +129,9 @@ class Objective(Protocol):
     def rows_to_learn_from(self, dataset: Dataset, args: Any, tokenizer: PreTrainedTokenizerFast | None) -> Dataset:
         """Return the rows that the steps read: those of `dataset`, and others that are made of them."""
 
+    def why_no_copies(self, dataset: Dataset, tokenizer: PreTrainedTokenizerFast | None) -> str:
+        """Return why no augmented copies can be made of the rows, as a clause; empty where they can."""
+
     def rows_to_measure(self, dataset: Dataset, args: Any) -> Dataset:
         """Return rows to evaluate on, with what this objective compares the answers with beside their labels."""
 
@@ -213,6 +216,10 @@ class Supervised:
     ) -> Dataset:
         """Return the rows as they are."""
         return dataset
+
+    def why_no_copies(self, dataset: Dataset, tokenizer: PreTrainedTokenizerFast | None) -> str:
+        """Return that nobody labels copies."""
+        return "there is no teacher to label copies"
 
     def rows_to_measure(self, dataset: Dataset, args: TrainingArguments) -> Dataset:
         """Return the rows as they are."""

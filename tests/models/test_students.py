@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import kdistill as kd
+from kdistill.models.config import shape_of_student, student_config
 from kdistill.models.registry import ARCHITECTURES
 from kdistill.models.vocabularies import common_tokens
 
@@ -222,3 +223,18 @@ def test_a_narrower_language_model_begins_with_how_often_words_occur(head: str) 
         expected = -np.log(shares / shares.sum())[:490].mean()
         assert made(rows, labels=rows).loss == pytest.approx(expected, abs=0.02)
         assert np.abs(made.parameters["bert.embeddings.word_embeddings.weight"]).mean() > 0.3
+
+
+@pytest.mark.parametrize(("layers", "copied"), [(1, [0]), (2, [1]), (5, [1, 4]), (6, [1, 3, 5])])
+def test_half_of_a_teacher_copies_every_second_layer(layers: int, copied: list[int]) -> None:
+    """Layers that were pruned apart have the shapes of those that are copied."""
+    pruned = {"pruned_heads": {0: [1], layers - 1: [0]}, "intermediate_sizes": [*range(8, 8 + layers)]}
+    config = kd.BertConfig(**(SIZES | {"num_hidden_layers": layers}), **pruned)
+    given = kd.BertForSequenceClassification(config, seed=3)
+    shape = shape_of_student("half", config)
+    assert shape is not None
+    made = kd.BertForSequenceClassification.from_teacher(given, student_config(config, shape), seed=1)
+    assert not made.has_new_layers
+    assert made.config.layer_shapes() == tuple(config.layer_shapes()[layer] for layer in copied)
+    for place, layer in enumerate(copied):
+        np.testing.assert_array_equal(made.tensors[f"layer.{place}.up"], given.tensors[f"layer.{layer}.up"])

@@ -191,6 +191,7 @@ Channels = dict[str, Path]
         (lambda c, d: {**c, "test": c["train"]}, {}, "the job has a channel 'test'; expected train, validation"),
         (lambda c, d: {"teacher": c["teacher"]}, {}, "the job has no rows; expected a channel 'train' or dataset_id"),
         (lambda c, d: {"train": c["train"]}, {}, "the job has no teacher; expected a channel 'teacher' or teacher_id"),
+        (lambda c, d: c, {"student_id": "null"}, "'student' or student_id, or a recipe: small or smaller or tiny"),
         (lambda c, d: c, {"dataset_id": "glue"}, "the job has the data set 'glue' and a channel of rows; expected one"),
         (lambda c, d: c, {"teacher_id": "bert"}, "the job has a channel 'teacher' and teacher_id; expected one"),
         (lambda c, d: {k: c[k] for k in ("train", "teacher")}, {"run_hpo": "true"}, "expected a channel 'validation'"),
@@ -242,6 +243,13 @@ def test_rows_may_be_a_folder_of_texts_and_a_student_a_model(
     status, log = run_here(monkeypatch, tmp_path / "job", given, inputs)
     assert (status, failure_of(tmp_path / "job")) == (0, None)
     assert "{'final_train_loss': " in log.splitlines()[-1]
+
+
+def test_a_recipe_may_name_the_student(tmp_path: Path, channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {**HYPERPARAMETERS, "student_id": "null", "recipe": "small"}
+    status, log = run_here(monkeypatch, tmp_path / "job", given, channels)
+    assert (status, failure_of(tmp_path / "job")) == (0, None)
+    assert "recipe small: for a student of L1-H16-A2 and 64 training rows" in log
 
 
 @pytest.mark.parametrize("config", [None, "sst2"])

@@ -19,6 +19,7 @@ from kdistill.search.study import open_journal
 from kdistill.search.trials import _arguments_of_trial
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.callbacks import EarlyStoppingCallback, TrainerCallback
+from kdistill.train.chosen_defaults import choose_defaults
 from kdistill.trainers import DistillationTrainer
 
 optuna = pytest.importorskip("optuna")
@@ -301,3 +302,13 @@ def test_a_trial_has_the_chosen_values_of_a_run_with_its_own(tmp_path: Path) -> 
         search(trainer, hp_space=space, n_trials=1, study_name=str(size))
     assert trained == {8: 5e-4, 128: 2e-3}
     assert args.chosen["learning_rate"] == 1e-3
+
+
+def test_all_trials_have_the_copies_that_a_recipe_chose() -> None:
+    """Even with an alpha of 1, with which a run makes none: the copies are among the rows that all of them learn."""
+    args = DistillationTrainingArguments(recipe="tiny")
+    model, rows = small_model(num_hidden_layers=1), small_dataset(40)
+    choose_defaults(args, model, rows)
+    trial = _arguments_of_trial(args, "run-0", {"alpha": 1.0})
+    choose_defaults(trial, model, rows)
+    assert (trial.augment, trial.per_device_train_batch_size) == (24, 64)
