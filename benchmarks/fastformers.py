@@ -121,7 +121,7 @@ STUDENTS = (
         _pretrained,
         f"--num-train-epochs 2 --learning-rate 1e-4 --augment 8 {_PRETRAINED}",
         0.5,
-        0.25,
+        0.3333,
         f"--num-train-epochs 1 --learning-rate 1e-4 --augment 8 {_PRETRAINED}",
     ),
     Student(
