@@ -95,7 +95,7 @@ static void drop_row(const kd_kernels *kernels, float *y, const float *p, const 
 /* Where the numbers of a query begin in spread and dspread. */
 static ptrdiff_t spread_row(const kd_attention *a, ptrdiff_t head, ptrdiff_t query)
 {
-    return head * (2 * a->longest - 1) + a->longest - 1 - query;
+    return (a->columns ? a->columns[head] : head) * (2 * a->longest - 1) + a->longest - 1 - query;
 }
 
 /* p (count, np), products of queries q0 on with n keys, += b sqrt(D). */

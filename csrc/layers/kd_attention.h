@@ -24,8 +24,9 @@ typedef struct kd_attention {
     int tensor;                /* their name, see kd_dropout.h */
     ptrdiff_t features;        /* feature of (head, key) is head * features + key */
     float p;                   /* dropout rate */
-    const float *spread;       /* (H, 2 longest - 1) b sqrt(D) by distance, see kd_relative.h; NULL: b = 0 */
+    const float *spread;       /* (RH, 2 longest - 1) b sqrt(D) by distance, see kd_relative.h; NULL: b = 0 */
     float *dspread;            /* like it, its gradient, which backward adds to; NULL with spread */
+    const int32_t *columns;    /* (H) which of the RH a head reads; NULL: they are H, in order */
     ptrdiff_t longest;         /* tokens of the longest sequence that spread is for */
 } kd_attention;
 

@@ -24,17 +24,30 @@ void kd_batch_take(int32_t *ids, int32_t *types, const int64_t *starts, const in
     }
 }
 
+/* The row of a word: within the float32 table, or widened into `room` (C). */
+static const float *word_row(const kd_embed_tables *tables, int32_t id, float *room, ptrdiff_t C)
+{
+    if (!tables->narrow.integers)
+        return tables->word + (ptrdiff_t)id * C;
+    const int8_t *integers = tables->narrow.integers + (ptrdiff_t)id * C;
+    const float scale = tables->narrow.scales[id];
+    for (ptrdiff_t i = 0; i < C; i++)
+        room[i] = (float)integers[i] * scale;
+    return room;
+}
+
 void kd_embed_forward(const kd_kernels *kernels, float *sum, const kd_batch *batch, const kd_embed_tables *tables,
                       ptrdiff_t b0, ptrdiff_t b1, ptrdiff_t C)
 {
     for (ptrdiff_t b = b0; b < b1; b++)
         for (ptrdiff_t t = batch->starts[b]; t < batch->starts[b + 1]; t++, sum += C) {
-            const float *word = tables->word + (ptrdiff_t)batch->ids[t] * C;
+            const float *word = word_row(tables, batch->ids[t], sum, C);
             const float *position = tables->position + (t - batch->starts[b]) * C;
             if (tables->type) {
                 kernels->add_three(sum, word, position, tables->type + (ptrdiff_t)batch->types[t] * C, C);
             } else {
-                memcpy(sum, word, (size_t)C * sizeof(float));
+                if (word != sum)
+                    memcpy(sum, word, (size_t)C * sizeof(float));
                 kernels->add(sum, position, C);
             }
         }

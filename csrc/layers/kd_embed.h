@@ -17,10 +17,17 @@ typedef struct kd_batch {
 void kd_batch_take(int32_t *ids, int32_t *types, const int64_t *starts, const int32_t *all_ids,
                    const int32_t *all_types, const int64_t *first, ptrdiff_t B);
 
+/* A table in int8: integers (V, C), each row with a scale (V) that it is multiplied with. */
+typedef struct kd_embed_int8 {
+    const int8_t *integers;
+    const float *scales;
+} kd_embed_int8;
+
 /* The three tables, (V, C), (P, C) and (T, C): values or their gradients. `position` is the row of a sequence's first
- * token; `type` is NULL in a model without token types. */
+ * token; `type` is NULL in a model without token types. Where `narrow` has integers, they are read instead of `word`. */
 typedef struct kd_embed_tables {
     float *word, *position, *type;
+    kd_embed_int8 narrow;
 } kd_embed_tables;
 
 /* sum (N', C) for the tokens of sequences b0 .. b1 - 1, in order. */

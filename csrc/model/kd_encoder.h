@@ -24,6 +24,8 @@ typedef struct kd_encoder_config {
     const kd_layer_shape *layers; /* (L) */
     int shared;                   /* all layers, of one shape, compute with the tensors of layer 0 (ALBERT) */
     ptrdiff_t R, distance;        /* buckets of relative positions and where they end, see kd_relative.h; R = 0: none */
+    ptrdiff_t RH;                 /* heads that their table has a column for */
+    const int32_t *columns;       /* (sum of H) of each head of each layer its column; NULL: 0 .. RH - 1 in each */
     kd_activation activation;     /* the feed-forward's */
     float eps;                    /* LayerNorm's */
     /* Dropout rates, in [0, 1): of the embeddings, of the attention's probabilities, and behind the products that end
@@ -35,6 +37,15 @@ typedef struct kd_encoder_config {
 static inline ptrdiff_t kd_encoder_width(const kd_encoder_config *c, ptrdiff_t layer)
 {
     return c->layers[layer].H * c->D;
+}
+
+/* The heads of the layers before one: where its part of `columns` begins; of all L layers, how many there are. */
+static inline ptrdiff_t kd_encoder_heads_before(const kd_encoder_config *c, ptrdiff_t layer)
+{
+    ptrdiff_t heads = 0;
+    for (ptrdiff_t l = 0; l < layer; l++)
+        heads += c->layers[l].H;
+    return heads;
 }
 
 /* The layer whose tensors a layer computes with. */

@@ -190,7 +190,7 @@ static void *place_operand(const kd_run *run, kd_arena *arena, ptrdiff_t K)
 static float *place_spread(const kd_run *run, kd_arena *arena)
 {
     const kd_encoder_config *c = &run->model->encoder;
-    return c->R ? kd_arena_floats(arena, c->layers[0].H * (2 * run->longest - 1)) : NULL;
+    return c->R ? kd_arena_floats(arena, c->RH * (2 * run->longest - 1)) : NULL;
 }
 
 /* Room for attention by the engine that has it. */
@@ -391,7 +391,7 @@ static void spread_relative(const kd_run *run)
     const kd_encoder_config *c = &model->encoder;
     if (c->R)
         kd_relative_spread(run->spread, model->parameters + kd_model_tensor(model, KD_SLOT_relative_bias, 0)->offset,
-                           run->longest, c->layers[0].H, c->R, c->distance, sqrtf((float)c->D));
+                           run->longest, c->RH, c->R, c->distance, sqrtf((float)c->D));
 }
 
 kd_run *kd_map_begin(const kd_model *model, void *workspace, const kd_pass *pass)
@@ -538,6 +538,7 @@ kd_attention kd_map_attention(const kd_run *run, ptrdiff_t layer, int member)
         .features = kd_round_up(c->P, KD_RANDOM_BLOCK),
         .p = c->p_attention,
         .spread = run->spread,
+        .columns = c->columns ? c->columns + kd_encoder_heads_before(c, layer) : NULL,
         .dspread = run->members[member].dspread,
         .longest = run->longest,
     };

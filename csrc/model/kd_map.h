@@ -91,7 +91,7 @@ typedef struct kd_run {
     float *last_x;                          /* training, when queries, keys or values of such a layer are tapped: (N, C)
                                              * its input, which backward overwrites in its map */
     float *x;                               /* evaluating: (N, C) input and output of every layer */
-    float *spread;                          /* with relative positions: (H, 2 longest - 1), see kd_attention.h */
+    float *spread;                          /* with relative positions: (RH, 2 longest - 1), see kd_attention.h */
     kd_head_map head;
     ptrdiff_t head_rows; /* B, N or the number of listed rows, as the head picks */
     float *drows;    /* training: gradient of the rows that the head picks; of picked.x when the last layer is picked */

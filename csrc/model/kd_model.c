@@ -8,6 +8,9 @@ static void place(kd_model *model, kd_arena *arena, const kd_encoder_config *enc
     model->tensors = kd_arena_take(arena, model->sizes.count, sizeof *model->tensors);
     model->encoder.layers = kd_arena_take(arena, encoder->L, sizeof *encoder->layers);
     model->layers = kd_arena_take(arena, encoder->L, sizeof *model->layers);
+    if (encoder->columns)
+        model->encoder.columns =
+            kd_arena_take(arena, kd_encoder_heads_before(encoder, encoder->L), sizeof *encoder->columns);
 }
 
 size_t kd_model_bytes(const kd_encoder_config *encoder, const kd_head_config *head, const kd_arithmetic *arithmetic)
@@ -39,6 +42,9 @@ void kd_model_describe(kd_model *model, void *memory, const kd_encoder_config *e
     model->sizes = kd_tensors_fill(NULL, encoder, head, arithmetic, frozen);
     place(model, &arena, encoder);
     memcpy((kd_layer_shape *)model->encoder.layers, encoder->layers, (size_t)encoder->L * sizeof *encoder->layers);
+    if (encoder->columns)
+        memcpy((int32_t *)model->encoder.columns, encoder->columns,
+               (size_t)kd_encoder_heads_before(encoder, encoder->L) * sizeof *encoder->columns);
     kd_tensors_fill(model->tensors, encoder, head, arithmetic, frozen);
     index_tensors(model);
 }
@@ -124,6 +130,7 @@ kd_embed_tables kd_model_tables(const kd_model *model, float *base)
         base + kd_model_tensor(model, KD_SLOT_word, 0)->offset,
         base + kd_model_tensor(model, KD_SLOT_position, 0)->offset + model->encoder.first_position * E,
         type ? base + type->offset : NULL,
+        model->words,
     };
 }
 

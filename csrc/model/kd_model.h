@@ -4,6 +4,7 @@
 
 #include "ground/kd_arena.h"
 #include "ground/kd_pool.h"
+#include "layers/kd_embed.h"
 #include "layers/kd_norm.h"
 #include "model/kd_tensors.h"
 
@@ -27,6 +28,7 @@ typedef struct kd_model {
     float *parameters;     /* (sizes.parameters) */
     float *gradients;      /* (sizes.parameters) */
     unsigned char *packed; /* sizes.packed bytes, KD_ALIGN-aligned */
+    kd_embed_int8 words;   /* the word embeddings in int8, if that is what a frozen model reads */
 
     /* What kd_model_bind fills. */
     kd_norm embedding_norm;

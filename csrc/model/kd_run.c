@@ -75,7 +75,7 @@ static void begin_relative(const kd_run *run, int member)
 {
     const kd_encoder_config *c = &run->model->encoder;
     if (c->R)
-        clear(run->members[member].dspread, c->layers[0].H * (2 * run->longest - 1));
+        clear(run->members[member].dspread, c->RH * (2 * run->longest - 1));
 }
 
 static void end_relative(const kd_run *run, float *partial, int member)
@@ -83,7 +83,7 @@ static void end_relative(const kd_run *run, float *partial, int member)
     const kd_encoder_config *c = &run->model->encoder;
     if (c->R)
         kd_relative_gather(kd_map_vector(run, partial, KD_SLOT_relative_bias, 0), run->members[member].dspread,
-                           run->longest, c->layers[0].H, c->R, c->distance, sqrtf((float)c->D));
+                           run->longest, c->RH, c->R, c->distance, sqrtf((float)c->D));
 }
 
 static void head_back_item(const kd_run *run, ptrdiff_t item, int member)

@@ -26,7 +26,7 @@ static place place_of(kd_slot slot)
 static kd_tensor tensor_of(const kd_encoder_config *encoder, const kd_head_config *head, kd_slot slot, ptrdiff_t layer)
 {
     const ptrdiff_t V = encoder->V, P = encoder->P, T = encoder->T, C = encoder->C, E = encoder->E, K = head->K;
-    const ptrdiff_t I = encoder->projected ? C : 0, R = encoder->R, H = encoder->layers[0].H;
+    const ptrdiff_t I = encoder->projected ? C : 0, R = encoder->R, RH = encoder->RH;
     const ptrdiff_t A = kd_encoder_width(encoder, kd_max(layer, 0)), F = encoder->layers[kd_max(layer, 0)].F;
     const ptrdiff_t W = kd_head_width(head, C), J = head->dense ? W : 0, N = head->norm ? W : 0;
     const ptrdiff_t O = head->tied ? 0 : K;

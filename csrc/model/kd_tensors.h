@@ -22,7 +22,7 @@
     X(EMBEDDING, embedding_norm_bias, "embeddings.norm.bias", E, 0, none)                                              \
     X(INPUT, projection, "embeddings.projection", I, E, projection_bias)                                               \
     X(INPUT, projection_bias, "embeddings.projection.bias", I, 0, none)                                                \
-    X(RELATIVE, relative_bias, "relative_bias", R, H, none)                                                            \
+    X(RELATIVE, relative_bias, "relative_bias", R, RH, none)                                                           \
     X(LAYER, query, "query", A, C, query_bias)                                                                         \
     X(LAYER, query_bias, "query.bias", A, 0, none)                                                                     \
     X(LAYER, key, "key", A, C, key_bias)                                                                               \

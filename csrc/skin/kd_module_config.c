@@ -71,19 +71,66 @@ static int check_shared(const kd_encoder_config *c)
     return 0;
 }
 
-/* Buckets as kd_relative.h takes them, for as many heads in all layers. */
-static int check_relative(const kd_encoder_config *c)
+/* A tuple of the heads of each layer. */
+static int check_heads_of_layers(PyObject *of_layers, const kd_encoder_config *c)
 {
-    if (!c->R && !c->distance)
+    if (check_range("the number of layers in relative_heads[1]", PyTuple_Size(of_layers), c->L, c->L) < 0)
+        return -1;
+    for (ptrdiff_t l = 0; l < c->L; l++) {
+        PyObject *heads = PyTuple_GetItem(of_layers, l);
+        if (!PyTuple_Check(heads) || PyTuple_Size(heads) != c->layers[l].H) {
+            PyErr_Format(PyExc_ValueError, "relative_heads[1][%zd] is %R; expected a tuple of the layer's %zd heads",
+                         (Py_ssize_t)l, heads, (Py_ssize_t)c->layers[l].H);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* (heads, ((head, ...), ...)): how many heads the table of relative positions has, and which of them each layer has. */
+static int parse_columns(PyObject *tuple, kd_shapes *s)
+{
+    kd_encoder_config *c = &s->encoder;
+    PyObject *of_layers;
+    if (!PyArg_ParseTuple(tuple, "nO!:relative_heads", &c->RH, &PyTuple_Type, &of_layers) ||
+        check_size("relative_heads[0]", c->RH, 1) < 0 || check_heads_of_layers(of_layers, c) < 0)
+        return -1;
+    /* Behind the layers, so that one call frees both. */
+    const size_t layers = (size_t)c->L * sizeof *s->layers, heads = (size_t)kd_encoder_heads_before(c, c->L);
+    void *larger = PyMem_Realloc(s->layers, layers + heads * sizeof *c->columns);
+    if (!larger)
+        return PyErr_NoMemory(), -1;
+    c->layers = s->layers = larger;
+    int32_t *columns = (int32_t *)((char *)larger + layers);
+    c->columns = columns;
+    for (ptrdiff_t l = 0; l < c->L; l++)
+        for (ptrdiff_t head = 0; head < c->layers[l].H; head++) {
+            const Py_ssize_t column = PyLong_AsSsize_t(PyTuple_GetItem(PyTuple_GetItem(of_layers, l), head));
+            if ((column == -1 && PyErr_Occurred()) ||
+                check_range("a head in relative_heads[1]", column, 0, c->RH - 1) < 0)
+                return -1;
+            *columns++ = (int32_t)column;
+        }
+    return 0;
+}
+
+/* Buckets as kd_relative.h takes them, for as many heads in all layers unless `heads` tells which these are. */
+static int parse_relative(PyObject *heads, kd_shapes *s)
+{
+    kd_encoder_config *c = &s->encoder;
+    c->RH = c->layers[0].H;
+    if (!c->R && !c->distance && !heads)
         return 0;
     if (check_range("relative_buckets", c->R, 4, INT32_MAX) < 0 ||
         check_range("relative_distance", c->distance, c->R / 4 + 1, INT32_MAX) < 0)
         return -1;
+    if (heads)
+        return parse_columns(heads, s);
     for (ptrdiff_t l = 1; l < c->L; l++)
         if (c->layers[l].H != c->layers[0].H) {
             PyErr_Format(PyExc_ValueError,
                          "layers[%zd] has %zd heads; with relative_buckets all layers must have as many as the first, "
-                         "%zd",
+                         "%zd, unless relative_heads tells which they are",
                          (Py_ssize_t)l, (Py_ssize_t)c->layers[l].H, (Py_ssize_t)c->layers[0].H);
             return -1;
         }
@@ -125,15 +172,16 @@ static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
                             "shared",
                             "relative_buckets",
                             "relative_distance",
+                            "relative_heads",
                             NULL};
     kd_encoder_config *c = &s->encoder;
-    PyObject *layers;
+    PyObject *layers, *relative_heads = NULL;
     const char *activation;
     c->p_output = c->p_feed_forward = NAN; /* not given: as the embeddings */
-    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "O!nnnnnnsfff|ffnpnn:encoder", names, &PyTuple_Type, &layers, &c->C,
-                                     &c->D, &c->V, &c->P, &c->T, &c->first_position, &activation, &c->eps,
+    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "O!nnnnnnsfff|ffnpnnO!:encoder", names, &PyTuple_Type, &layers,
+                                     &c->C, &c->D, &c->V, &c->P, &c->T, &c->first_position, &activation, &c->eps,
                                      &c->p_embedding, &c->p_attention, &c->p_output, &c->p_feed_forward, &c->E,
-                                     &c->shared, &c->R, &c->distance) ||
+                                     &c->shared, &c->R, &c->distance, &PyTuple_Type, &relative_heads) ||
         kd_parse_activation(activation, &c->activation) < 0)
         return -1;
     c->p_output = isnan(c->p_output) ? c->p_embedding : c->p_output;
@@ -142,7 +190,7 @@ static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
         return -1;
     c->projected = c->E > 0;
     c->E = c->projected ? c->E : c->C;
-    return parse_layers(layers, s) < 0 || check_shared(c) < 0 || check_relative(c) < 0 ? -1 : 0;
+    return parse_layers(layers, s) < 0 || check_shared(c) < 0 || parse_relative(relative_heads, s) < 0 ? -1 : 0;
 }
 
 static int parse_pick(const char *pick, kd_head_config *h)
@@ -199,7 +247,7 @@ static int check_total(const kd_shapes *s)
     const double J = (double)kd_head_width(&s->head, c->C);
     double floats = (double)c->E * ((double)c->V + (double)c->P + (double)c->T + (c->projected ? C : 0)) + C * J +
                     J * (double)s->head.K;
-    floats += (double)c->R * (double)c->layers[0].H;
+    floats += (double)c->R * (double)c->RH;
     for (ptrdiff_t l = 0; l < c->L; l++)
         floats += C * (4.0 * (double)c->layers[l].H * (double)c->D + 2.0 * (double)c->layers[l].F);
     if (floats <= 1e11)

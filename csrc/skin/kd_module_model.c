@@ -118,6 +118,8 @@ static void model_dealloc(PyObject *self)
     Py_CLEAR(o->parameters);
     Py_CLEAR(o->gradients);
     Py_CLEAR(o->packed);
+    Py_CLEAR(o->word_integers);
+    Py_CLEAR(o->word_scales);
     Py_CLEAR(o->workspace);
     Py_CLEAR(o->new_workspace);
     Py_CLEAR(o->touched);
@@ -159,6 +161,34 @@ static PyObject *model_pack(PyObject *self, PyObject *args)
     }
     o->busy = 0;
     return o->packed ? Py_NewRef(Py_None) : NULL;
+}
+
+/* Takes word embeddings in int8, which passes read from then on; like the parameters they stay the caller's. */
+static PyObject *model_take_words(PyObject *self, PyObject *args)
+{
+    kd_model_object *o = (kd_model_object *)self;
+    PyObject *integers, *scales;
+    if (!PyArg_ParseTuple(args, "OO:take_words", &integers, &scales))
+        return NULL;
+    if (!o->parameters || o->gradients || o->model.head.tied) {
+        PyErr_SetString(PyExc_ValueError,
+                        "a model takes words in int8 if it is frozen and they are no product's weight");
+        return NULL;
+    }
+    const kd_tensor *word = kd_model_tensor(&o->model, KD_SLOT_word, 0);
+    PyArrayObject *table = kd_array_in(integers, "integers", NPY_INT8, 2, word->rows * word->columns);
+    PyArrayObject *of_rows = table ? kd_array_in(scales, "scales", NPY_FLOAT, 2, word->rows) : NULL;
+    if (!of_rows || kd_object_enter(o) < 0)
+        return NULL;
+    Py_INCREF(integers);
+    Py_INCREF(scales);
+    Py_CLEAR(o->word_integers);
+    Py_CLEAR(o->word_scales);
+    o->word_integers = table;
+    o->word_scales = of_rows;
+    o->model.words = (kd_embed_int8){PyArray_DATA(table), kd_floats(of_rows)};
+    o->busy = 0;
+    Py_RETURN_NONE;
 }
 
 static PyObject *model_touch(PyObject *self, PyObject *unused)
@@ -240,6 +270,10 @@ static PyMethodDef model_methods[] = {
      "pack($self, index, values, /)\n--\n\nPacks a tensor of a frozen model, by its index in layout(), from float32 "
      "values of its shape.\nThe model then holds its packed weights alone: every product is to be packed so before "
      "forward,\nwhich reads the rest from the parameters, and release() keeps them."},
+    {"take_words", model_take_words, METH_VARARGS,
+     "take_words($self, integers, scales, /)\n--\n\nGives a frozen model its word embeddings as int8 (V, E), with "
+     "float32 scales (V, 1) of their rows.\nPasses read these arrays, which stay the caller's, and not the word "
+     "embeddings among the parameters."},
     {"touch", model_touch, METH_NOARGS,
      "touch($self, /)\n--\n\nThe parameters were written: they are packed again before use."},
     {"clear_gradients", kd_py_clear_gradients, METH_VARARGS,

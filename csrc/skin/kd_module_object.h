@@ -21,6 +21,7 @@ typedef struct kd_model_object {
                               * meanwhile is not that process */
     int stale;               /* parameters changed since they were packed */
     int only_packed;         /* the packed weights are the only copy */
+    PyArrayObject *word_integers, *word_scales; /* of word embeddings in int8: int8 (V, E), float32 (V, 1); or NULL */
     /* Training: which rows of the word embeddings have a gradient. */
     PyArrayObject *touched, *mark; /* int32 (V) of which `touched_count` are used, uint8 (V) */
     ptrdiff_t touched_count;

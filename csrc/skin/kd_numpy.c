@@ -4,8 +4,11 @@
 
 PyArrayObject *kd_array(PyObject *object, const char *argument, int type, int ndim)
 {
-    static const char *const names[] = {
-        [NPY_FLOAT] = "float32", [NPY_DOUBLE] = "float64", [NPY_INT] = "int32", [NPY_LONG] = "int64"};
+    static const char *const names[] = {[NPY_BYTE] = "int8",
+                                        [NPY_INT] = "int32",
+                                        [NPY_LONG] = "int64",
+                                        [NPY_FLOAT] = "float32",
+                                        [NPY_DOUBLE] = "float64"};
     if (!PyArray_Check(object)) {
         PyErr_Format(PyExc_TypeError, "%s must be a NumPy array of %s, not %R", argument, names[type],
                      (PyObject *)Py_TYPE(object));

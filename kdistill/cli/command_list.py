@@ -164,7 +164,7 @@ COMMANDS = (
         "Measure the run in DIR on its evaluation rows: accuracy with a confidence interval, calibration, agreement "
         "with the teacher, and the speed of both models. Compare it with the same student trained without a teacher, "
         "with other seeds and on held-out rows, if they are given. Write the results to the model card, DIR/README.md. "
-        "The inputs of the run are read from DIR/command.txt.",
+        "The inputs of the run are read from DIR/command.txt. An int8 artefact is measured on the rows of --eval.",
         "kdistill report --model student --without-teacher student-alone --seed-runs student-34 student-35 \\\n"
         "      --holdout test.tsv",
     ),

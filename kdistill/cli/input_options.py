@@ -171,7 +171,9 @@ def _add_quantizing(parser: ArgumentParser, group: _ArgumentGroup) -> None:
 
 
 def _add_reporting(parser: ArgumentParser, group: _ArgumentGroup) -> None:
-    group.add_argument("--model", required=True, metavar="DIR", help="output directory of the finished run")
+    group.add_argument(
+        "--model", required=True, metavar="DIR", help="output directory of the finished run, or an int8 artefact"
+    )
     group.add_argument(
         "--without-teacher",
         nargs="+",

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..compress.choice import SCOPES, check_share
+from ..compress.layers import checked_layers
 from ..compress.prune import ROWS
 from ..compress.prune import prune as pruned
 from ..hub import public_name
+from ..models.auto import AutoConfig
 from ..models.configuration import read_config
 from ..models.head_names import ENCODER, named_head
 from ..system.output import check_new_directory
@@ -33,6 +35,9 @@ def prune(options: Namespace) -> Figures:
     head = named_head(read_config(options.model), language_models=True) or ENCODER
     words, data = options.vocabulary_from, rows_file(options.data, options, head)
     layers = options.first_layers if options.layers is None else _numbers(options.layers)
+    if layers is not None:
+        count = AutoConfig.from_pretrained(options.model).num_hidden_layers
+        checked_layers(layers, count, "--first-layers" if options.layers is None else "--layers")
     asked = {
         "heads": options.heads,
         "feed_forward": options.feed_forward,

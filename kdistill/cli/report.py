@@ -30,6 +30,7 @@ from ..train.evaluate import refuse_threshold
 from ..train.recipe import Provenance
 from ..train.without_effect import RECURRING
 from ..trainers import DistillationTrainer, Trainer
+from .artefact_report import is_artefact, report_artefact
 from .command_line import parse
 from .data_files import FORMAT, data_file
 from .task import TaskOptions, compute_metrics_of, head_settings, names_by_id
@@ -44,10 +45,12 @@ _AS_GIVEN = ("task", "teacher_weights")
 
 
 def report(options: Namespace) -> dict[str, Any]:
-    """Measure the run in `--model`, write its model card and return the figures.
+    """Measure the run or int8 artefact in `--model`, write its model card and return the figures.
 
     The run's inputs are found through its command.txt; options give the new path of an input that has moved.
     """
+    if is_artefact(Path(options.model)):
+        return report_artefact(options)
     trainer, holdout = _trainer_of_run(options)
     return trainer.create_model_card(
         names_in(options.language),

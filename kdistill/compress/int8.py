@@ -221,7 +221,8 @@ def _write(
     for tensor in model.layout:
         if tensor.name + SCALES in weights:
             modules[tensor.canonical in EMBEDDINGS].append(tensor.name.removesuffix(".weight"))
-    described = {KEY: quantization.described(modules[False], modules[True])}
+    tied = bool(model.architecture.head(model.head, model.config).get("tied"))
+    described = {KEY: quantization.described(modules[False], modules[True], tied=tied)}
     write_safetensors(directory / WEIGHTS_FILE, weights | golden.tensors(), {"format": "pt"})
     write_config(directory, model.config.to_dict() | {"architectures": [type(model).__name__]} | described)
     if model.config.pooling is not None:

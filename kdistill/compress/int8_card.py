@@ -8,6 +8,7 @@ from ..models.model import Model
 from ..system.files import json_text
 from ..tasks.registry import task_for
 
+_MEASURED = "Measured"
 _TRANSFORMERS = "  # transformers opens it with the package compressed-tensors"
 
 
@@ -23,6 +24,7 @@ def card(model: Model, original: str | None, rows: str, name: str, figures: dict
     """
     task = task_for(model.config)
     use = task.description(list(model.config.id2label.values()))
+    opened = figures["embeddings"] == "float32" or not model.architecture.head(model.head, model.config).get("tied")
     made_of = "a model" if original is None else f"the model `{original}`"
     sections = [
         _header(model, original),
@@ -31,10 +33,34 @@ def card(model: Model, original: str | None, rows: str, name: str, figures: dict
         f"## Results\n\n{_results(figures, rows)}",
         f"## Format\n\n{_format(figures)}",
         "## Use\n\n```python\n"
-        f"import kdistill as kd{_TRANSFORMERS if figures['embeddings'] == 'float32' else ''}\n\n"
+        f"import kdistill as kd{_TRANSFORMERS if opened else ''}\n\n"
         f"model = kd.{type(model).__name__}.from_pretrained({json_text(name, ensure_ascii=False)})\n```",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def with_measured(text: str, rows: str, figures: dict[str, Any]) -> str:
+    """Return a card that has also, in place of those of an earlier report, the figures of one.
+
+    Args:
+        text: the card.
+        rows: what the rows are called.
+        figures: of the report, as `kdistill report` has them; those that are numbers, and of the holdout too, are told.
+    """
+    sections = [section for section in text.split("\n## ") if not section.startswith(f"{_MEASURED}\n")]
+    others = [place for place, section in enumerate(sections) if section.startswith("Results\n")]
+    holdout = figures.get("holdout", {})
+    tables = [f"On the {figures['n']:,} rows of `{rows}`, in {figures['dtype']}:\n\n{_table(figures)}"]
+    if holdout:
+        tables.append(f"On the {holdout['n']:,} rows of `{holdout['name']}`:\n\n{_table(holdout)}")
+    place = others[0] + 1 if others else len(sections)
+    sections.insert(place, "\n\n".join([_MEASURED, *tables]) + "\n")
+    return "\n## ".join(sections)
+
+
+def _table(figures: dict[str, Any]) -> str:
+    numbers = ((name, value) for name, value in figures.items() if isinstance(value, int | float) and name != "n")
+    return "\n".join(["| figure | value |", "| --- | --- |", *(f"| {name} | {_shown(of)} |" for name, of in numbers)])
 
 
 def _header(model: Model, original: str | None) -> str:

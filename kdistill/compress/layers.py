@@ -8,25 +8,26 @@ from ..models.layer_shapes import FIELDS, of_layers
 from ..models.model import Model
 
 
-def checked_layers(layers: Sequence[int] | int, count: int) -> list[int]:
+def checked_layers(layers: Sequence[int] | int, count: int, name: str = "layers") -> list[int]:
     """Return the layers to keep, from 0.
 
     Args:
         layers: numbers from 0, -1 being the last; or how many of the first.
         count: how many there are.
+        name: of the argument, for messages.
 
     Raises:
         ValueError: there is no such layer, none is named, or one twice.
     """
     if isinstance(layers, int):
         if not 1 <= layers <= count:
-            raise ValueError(f"layers is {layers}; expected the first 1 to {count} of {count} layers")
+            raise ValueError(f"{name} is {layers}; expected the first 1 to {count} of {count} layers")
         return list(range(layers))
     if not layers or not all(-count <= layer < count for layer in layers):
-        raise ValueError(f"layers is {list(layers)}; expected numbers from 0 to {count - 1}")
+        raise ValueError(f"{name} is {list(layers)}; expected numbers from 0 to {count - 1}")
     found = [layer % count for layer in layers]
     if len({*found}) < len(found):
-        raise ValueError(f"layers is {list(layers)}; expected each once")
+        raise ValueError(f"{name} is {list(layers)}; expected each once")
     return found
 
 

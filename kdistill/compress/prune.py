@@ -171,11 +171,6 @@ def _without_least(
     """Return the model without the heads and units that matter least; `asked` are the shares, the scope and rows."""
     heads, feed_forward, scope, most = asked
     config = model.config
-    if heads is not None and "pruned_heads" in config.only:
-        raise ValueError(
-            f"heads is {heads}, and each head of {config.kind} has its positions in a table of all layers; leave heads "
-            "out, or prune feed_forward and vocabulary"
-        )
     if isinstance(objective, Distillation):
         objective.adapt(config)
         objective.teachers.check_student(model, objective.reader(tokenizer, config))

@@ -98,6 +98,11 @@ def _loaded(model: Any) -> Model:
     if not isinstance(model, str | os.PathLike):
         check_model("model", model)
         found: Model = model
+        if not found.holds_float32:
+            raise RuntimeError(
+                f"model holds its weights in {found.dtype} alone, and float32 is exported (then in the dtype of the "
+                'file); give its directory, or load it with dtype="float32"'
+            )
         return found
     if not _is_encoder(read_config(model)):
         return load_trained(model, dtype="float32")

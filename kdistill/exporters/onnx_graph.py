@@ -195,6 +195,8 @@ class _ModelGraph:
             for part, order in (("query", (0, 2, 1, 3)), ("key", (0, 2, 3, 1)), ("value", (0, 2, 1, 3)))
         )
         nodes.within(f"layer.{layer}.attention")
+        if "relative_heads" in self.encoder:
+            bias = nodes.add("Gather", bias, nodes.ints(self.encoder["relative_heads"][1][layer]), axis=1)
         scores = nodes.add("Div", nodes.add("MatMul", query, key), nodes.number(math.sqrt(width)))
         probabilities = nodes.add("Softmax", nodes.add("Add", scores, bias), axis=-1)
         context = nodes.add("Transpose", nodes.add("MatMul", probabilities, value), perm=[0, 2, 1, 3])

@@ -105,13 +105,24 @@ class Int8Tensor:
         Raises:
             ValueError: it has scales or integers that it cannot have.
         """
+        integers, scales = self._checked()
+        np.multiply(integers, scales, out=values)
+
+    def rows(self) -> Int8Rows:
+        """Return a read-only copy of the matrix as it is stored; raises what `fill` raises."""
+        copies = Int8Rows(*map(np.array, self._checked()))
+        for array in copies:
+            array.flags.writeable = False
+        return copies
+
+    def _checked(self) -> Int8Rows:
         integers, scales = self.integers.elements(), self.scales.read()
         if not (np.isfinite(scales).all() and (scales >= 0).all() and integers.min(initial=0) > -128):
             raise ValueError(
                 f"{self.name} has scales that are negative or not finite, or integers below -127; the file is damaged, "
                 "or kdistill did not write it"
             )
-        np.multiply(integers, scales, out=values)
+        return Int8Rows(integers, scales)
 
     def release(self) -> None:
         """Give the mapped file's memory back, see `StoredTensor.release`."""

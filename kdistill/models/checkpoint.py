@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..formats.int8 import Int8Tensor, with_scales
+from ..formats.int8 import Int8Rows, Int8Tensor, with_scales
 from ..formats.mapped_tensor import StoredTensor
 from ..formats.onnx_file import read_onnx
 from ..formats.safetensors import read_safetensors, write_safetensors
@@ -67,6 +67,11 @@ class Weights(Mapping[str, NDArray[np.float32]]):
             tensor.fill(values)
         else:
             values[...] = tensor.read()
+
+    def int8_rows(self, name: str) -> Int8Rows | None:
+        """Return a tensor that the file has in int8 as it is there; None for others."""
+        tensor = self.tensors.get(name)
+        return tensor.rows() if isinstance(tensor, Int8Tensor) else None
 
     def release(self, name: str) -> None:
         """Give back the memory of a tensor's part of the mapped file, after its values were copied."""

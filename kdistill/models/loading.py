@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..formats.int8 import Int8Rows
 from ..system.names import listing
 from .architecture import Names
 from .checkpoint import read_weights
 from .configuration import SIZES, Config
-from .initialization import random_tensor
+from .initialization import WORD_EMBEDDINGS, random_tensor
 from .parameters import Flat, Tensor, is_constant, without_wrappers
 
 _LISTED = 8  # names in a warning
@@ -54,6 +55,7 @@ def check_sizes_of_weights(stored: Config, config: Config, changes: Collection[s
 def load_parameters(
     layout: Sequence[Tensor],
     filling: Callable[[Tensor], AbstractContextManager[Flat]],
+    take_int8: Callable[[Tensor, Int8Rows], None] | None,
     directory: Path,
     names: Names,
     config: Config,
@@ -67,6 +69,7 @@ def load_parameters(
     Args:
         layout: the tensors, which are filled in this order.
         filling: tensor -> a context with the array to fill; the array is used no more at its end.
+        take_int8: takes word embeddings that the files have in int8; None where float32 is wanted.
         directory: holds the weights, see `checkpoint.read_weights`.
         names: what the model calls its tensors.
         config: the model's.
@@ -104,6 +107,12 @@ def load_parameters(
         )
     generator = np.random.Generator(np.random.Philox(seed))
     for tensor in layout:
+        if take_int8 is not None and tensor.canonical == WORD_EMBEDDINGS:
+            rows = weights.int8_rows(tensor.name)
+            if rows is not None:
+                take_int8(tensor, rows)
+                weights.release(tensor.name)
+                continue
         with filling(tensor) as values:
             if tensor.name in weights:
                 weights.fill(tensor.name, values)

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
 from ..data.batch import Batch, pack
+from ..formats.int8 import Int8Rows, widened
 from ..hub import resolve
 from ..keywords import location, take_dtype
 from ..system.compute import compute_type, warn_if_portable
@@ -138,6 +139,7 @@ class Model:
         self.tokens_in_step = 0
         self._parameters = aligned_zeros(size) if packed_alone is None else sparse_zeros(size)
         self._has_weights = packed_alone is None  # in float32; otherwise those of products are there packed alone
+        self._words: Int8Rows | None = None  # the word embeddings, where these are there in int8 alone
         self._gradients: NDArray[np.float32] | None = None
         self._handed_out = False  # somebody may write through a view: weights are packed before each pass
         self._lent = False  # the same, or somebody was given the flat array
@@ -271,11 +273,12 @@ class Model:
         load_parameters(
             model.layout,
             packed or (lambda tensor: nullcontext(views[tensor.name])),
+            None if packed is None else packed.take_int8,
             *(directory, cls.stored_names(), model.config, seed),
             **settings,
         )
         if packed:
-            model._digest = packed.digest()
+            model._digest, model._words = packed.digest(), packed.words
             warn_if_portable(model._compute)
         return model if compute is None else model.freeze(compute)
 
@@ -558,12 +561,19 @@ class Model:
     def float32_tensors(self) -> TensorViews:
         """Read-only views, by canonical name, of the tensors that are in memory in float32.
 
-        They are all, or without the weights of products where the model holds these in a narrow type alone.
+        They are all, or without the weights of products where the model holds these in a narrow type alone. Word
+        embeddings in int8 are among them, in a copy.
         """
         if self._has_weights:
             return TensorViews(self.flat_parameters, by_canonical_name(self.layout))
-        there = [tensor for tensor in self.layout if not is_product(tensor)]
-        return TensorViews(read_only(self._parameters), by_canonical_name(there))
+        there = by_canonical_name([tensor for tensor in self.layout if not is_product(tensor)])
+        if self._words is None:
+            return TensorViews(read_only(self._parameters), there)
+        flat = sparse_zeros(self.num_flat)
+        copies = TensorViews(flat, there)
+        for name, values in TensorViews(self._parameters, there).items():
+            copies[name][...] = widened(*self._words) if name == WORD_EMBEDDINGS else values
+        return TensorViews(read_only(flat), there)
 
     @property
     def flat_gradients(self) -> NDArray[np.float32]:
@@ -670,7 +680,7 @@ class Model:
 
     def get_memory_footprint(self) -> int:
         """Return the bytes of weights and gradients that the model holds, packed weights included."""
-        parameters = self._parameters.nbytes if self._has_weights else bytes_without_products(self.layout)
+        parameters = self._parameters.nbytes if self._has_weights else bytes_without_products(self.layout, self._words)
         return parameters + (0 if self._gradients is None else self._gradients.nbytes) + self.core.packed_bytes
 
     @property

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
 from .. import _core
+from ..formats.int8 import Int8Rows, widened
 from .initialization import WORD_EMBEDDINGS
 from .parameters import EMBEDDINGS, Flat, Tensor, TensorViews
 
+_ROWS = 4096  # of a table that are widened at once
 _BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}  # of a weight of the encoder's products
 
 
@@ -20,9 +22,10 @@ def is_product(tensor: Tensor) -> bool:
     return tensor.decay and tensor.canonical not in EMBEDDINGS
 
 
-def bytes_without_products(layout: Sequence[Tensor]) -> int:
-    """Return the bytes of the tensors that stay in float32 beside packed weights."""
-    return sum(4 * tensor.size for tensor in layout if not is_product(tensor))
+def bytes_without_products(layout: Sequence[Tensor], words: Int8Rows | None = None) -> int:
+    """Return the bytes of the tensors that stay beside packed weights: in float32, or with `words` these in int8."""
+    kept = sum(4 * tensor.size for tensor in layout if not is_product(tensor))
+    return kept if words is None else kept - 4 * words.integers.size + words.integers.nbytes + words.scales.nbytes
 
 
 def bytes_packed_alone(layout: Sequence[Tensor], compute: str) -> int:
@@ -35,13 +38,18 @@ class PackedFilling:
     """Fills the core of a model that holds packed weights alone.
 
     Tensors are filled in the order of the layout. A product's weight is packed from memory that all of them share; what
-    a pass reads in float32 is written to its place in the flat array.
+    a pass reads in float32 is written to its place in the flat array. Word embeddings in int8 stay so.
 
     Args:
         layout: the tensors.
         flat: zeros that take no memory until they are written, see `sparse_zeros`; the core's parameters.
         core: a frozen one over `flat`.
+
+    Attributes:
+        words: the word embeddings in int8; None where they lie in `flat`.
     """
+
+    words: Int8Rows | None = None
 
     def __init__(self, layout: Sequence[Tensor], flat: Flat, core: _core.Model) -> None:
         self._index = {tensor.name: index for index, tensor in enumerate(layout)}
@@ -62,6 +70,20 @@ class PackedFilling:
         self._position += tensor.size
         if product or (self._tied and tensor.canonical == WORD_EMBEDDINGS):
             self._core.pack(self._index[tensor.name], values)
+
+    @property
+    def take_int8(self) -> Callable[[Tensor, Int8Rows], None] | None:
+        """What takes word embeddings in int8; None where they are a product's weight, too, which reads float32."""
+        return None if self._tied else self._take_words
+
+    def _take_words(self, tensor: Tensor, rows: Int8Rows) -> None:
+        self._skip_to(tensor.offset)
+        for start in range(0, len(rows.integers), _ROWS):
+            part = slice(start, start + _ROWS)
+            self._digest.update(widened(rows.integers[part], rows.scales[part]).data)
+        self._position += tensor.size
+        self._core.take_words(*rows)
+        self.words = rows
 
     def _skip_to(self, position: int) -> None:
         """Take the zeros between tensors into the digest."""

@@ -1,9 +1,9 @@
 """What the config.json of an int8 artefact states.
 
 The integers are described under `quantization_config` in the form of compressed-tensors
-(https://github.com/vllm-project/compressed-tensors), with which transformers opens the model if its embeddings are
-float32; without that package it refuses the directory. A form of another name it would leave aside with a warning, and
-take the integers for weights. What kdistill needs beside that is under `kdistill` there.
+(https://github.com/vllm-project/compressed-tensors), with which transformers opens the model; without that package it
+refuses the directory. A form of another name it would leave aside with a warning, and take the integers for weights.
+What kdistill needs beside that is under `kdistill` there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ KEY = "quantization_config"
 """The entry of config.json."""
 _OURS, _VERSION = "kdistill", 1
 _CONFIG_FILE = "config.json"
+_FORMAT = "int-quantized"
+# What compressed-tensors refuses: under a tied head it would multiply with the integers, and fail in the first pass.
+_TIED_FORMAT = "tied to the head, for kdistill alone"
 _WEIGHTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
 _ACTIVATIONS = _WEIGHTS | {"strategy": "token", "dynamic": True}
 
@@ -67,21 +70,32 @@ class Quantization:
                 raise ValueError(f"{KEY}: {_OURS} has {name} {ours.get(name)!r}; expected a {kind.__name__}")
         return cls(**{name: ours[name] for name in kinds})
 
-    def described(self, products: Sequence[str], tables: Sequence[str]) -> dict[str, Any]:
+    def described(self, products: Sequence[str], tables: Sequence[str], *, tied: bool) -> dict[str, Any]:
         """Return the entry of config.json.
 
         Args:
             products: names of the modules whose products are int8, weights by output and rows as they come.
             tables: names of the embeddings in int8.
+            tied: whether the head's last product has the word embeddings as its weight, too.
         """
+        # Each group names its format: of weights alone, as of tables, compressed-tensors expects packed ones otherwise.
         groups: dict[str, Any] = {
-            "products": {"targets": [*products], "weights": _WEIGHTS, "input_activations": _ACTIVATIONS}
+            "products": {
+                "targets": [*products],
+                "weights": _WEIGHTS,
+                "input_activations": _ACTIVATIONS,
+                "format": _FORMAT,
+            }
         }
         if tables:
-            groups["embeddings"] = {"targets": [*tables], "weights": _WEIGHTS}
+            groups["embeddings"] = {
+                "targets": [*tables],
+                "weights": _WEIGHTS,
+                "format": _TIED_FORMAT if tied else _FORMAT,
+            }
         return {
             "quant_method": "compressed-tensors",
-            "format": "int-quantized",
+            "format": _FORMAT,
             "quantization_status": "compressed",
             "config_groups": groups,
             "ignore": [],

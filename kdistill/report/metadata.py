@@ -71,7 +71,7 @@ def header(report: Report, metadata: CardMetadata) -> str:
         "tags": [*tags, *metadata.tags],
         "base_model": subject.started_from if _is_hub_id(subject.started_from) else None,
         "datasets": list(metadata.datasets),
-        "metrics": [task.card_metric],
+        "metrics": [task.card_metric] if task.card_metric in _scores(report) else [],
         "model-index": _model_index(report, metadata),
     }
     # JSON is YAML, and its quotes leave no name to be taken for a number, a date or a list.
@@ -79,6 +79,12 @@ def header(report: Report, metadata: CardMetadata) -> str:
     if report.measured is not None and not entries["model-index"]:
         lines.append(_NO_MODEL_INDEX)
     return "\n".join(["---", *lines, "---"])
+
+
+def _scores(report: Report) -> set[str]:
+    """Return the names of what was measured on evaluation rows or held-out ones."""
+    holdout = None if report.holdout is None else report.holdout.measured
+    return {name for measured in (report.measured, holdout) if measured is not None for name in measured.scores}
 
 
 def _model_index(report: Report, metadata: CardMetadata) -> list[dict[str, Any]]:

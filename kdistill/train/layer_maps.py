@@ -37,9 +37,12 @@ def mapped_layers(name: str, teacher: int, student: int) -> LayerPairs:
         ValueError: the student has more layers than the teacher, or the map has none for a student of one layer.
     """
     if student > teacher:
+        # Evenly spread from the first to the last, and without the student's last layer where the map leaves it out.
+        layers = tuple(range(student if name == "uniform" else student - 1))
+        spread = tuple(layer * teacher // student for layer in layers)
         raise ValueError(
             f"the layer map is {name!r}, and the student has {student} layers and the teacher {teacher}; expected "
-            "explicit layers, such as teacher_layer=(0, 0, 1) for the student's layers 0 to 2"
+            f"explicit layers, such as teacher_layer={spread} with student_layer={layers}"
         )
     pairs = LAYER_MAPS[name](teacher, student)
     if not pairs:

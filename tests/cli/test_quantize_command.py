@@ -64,3 +64,52 @@ def test_an_output_that_holds_files_is_kept(tmp_path: Path, capsys: pytest.Captu
     assert main(["quantize", "--model", str(model), "--data", str(rows), "--output", str(model)]) == 2
     assert "--output is" in capsys.readouterr().err
     assert sorted(model.iterdir()) == before
+
+
+def test_a_report_measures_an_artefact_and_completes_its_card(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 30)
+    held, int8 = write_rows(tmp_path / "held.tsv", 20, seed=5), tmp_path / "int8"
+    figures_of(capsys, "quantize", "--model", model, "--data", rows, "--output", int8)
+    expected = {data: figures_of(capsys, "evaluate", "--model", int8, "--data", data) for data in (rows, held)}
+    before = (int8 / "README.md").read_text()
+    for _ in range(2):  # the second takes the place of the first
+        found = figures_of(capsys, "report", "--model", int8, "--eval", rows, "--holdout", held)
+    assert found["dtype"] == "int8"
+    assert [found["accuracy"], found["loss"]] == [expected[rows]["accuracy"], expected[rows]["loss"]]
+    assert found["accuracy_low"] < found["accuracy"] < found["accuracy_high"]
+    assert found["holdout"]["accuracy"] == expected[held]["accuracy"]
+    assert found["file_bytes"] == (int8 / "model.safetensors").stat().st_size
+    assert "training_dtype" not in found
+    card = (int8 / "README.md").read_text()
+    titles = [line for line in card.splitlines() if line.startswith("## ")]
+    assert titles == ["## Results", "## Measured", "## Format", "## Use"]
+    assert f"| accuracy | {found['accuracy']:.4f} |" in card
+    begin, end = card.index("## Measured"), card.index("## Format")
+    assert card[:begin] + card[end:] == before
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ([], "--eval is missing"),
+        (["--eval", "rows.tsv", "--seed-runs", "other"], "--seed-runs is given"),
+        (["--eval", "rows.tsv", "--license", "mit"], "--license is given"),
+        (["--eval", "unlabelled.txt"], "label"),
+        (["--eval", "rows.tsv", "--plots"], "--plots is given"),
+    ],
+)
+def test_a_report_on_an_artefact_needs_rows_and_nothing_of_a_run(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    error: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "rows.tsv", 10)
+    (tmp_path / "unlabelled.txt").write_text("good film\nbad plot\n")
+    figures_of(capsys, "quantize", "--model", write_model(tmp_path / "model"), "--data", "rows.tsv", "--output", "int8")
+    assert main(["report", "--model", "int8", *words]) > 0
+    assert error in capsys.readouterr().err

@@ -115,6 +115,75 @@ def test_a_narrow_type_holds_no_float32_weights_of_products(artefact: Path) -> N
         _ = loaded.flat_parameters
 
 
+@pytest.mark.parametrize(
+    ("model_type", "head"),
+    [
+        ("bert", "SequenceClassification"),
+        ("distilbert", "TokenClassification"),
+        ("albert", "SequenceClassification"),
+        ("roberta", "SequenceClassification"),
+        ("bert", "MaskedLM"),
+    ],
+)
+def test_word_embeddings_in_int8_stay_so_and_have_the_bits_of_widened_ones(
+    tmp_path: Path, model_type: str, head: str
+) -> None:
+    encoder, kind = write_encoder(model_type, tmp_path / "encoder"), f"{ARCHITECTURES[model_type].name}For{head}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = getattr(kd, kind).from_pretrained(encoder, seed=3)
+        rows = kd.Dataset(*kd.pack(BATCH), np.full(len(BATCH), -100))
+        data: Any = {
+            "MaskedLM": ["good film great plot awful scene bad actor"],
+            "TokenClassification": [{"tokens": ["good", "film"], "labels": [0, 1]}],
+        }.get(head, rows)
+        kd.quantize(model, data, tmp_path / "int8", processing_class=kd.AutoTokenizer.from_pretrained(encoder))
+        loaded = load_trained(tmp_path / "int8")
+        widened = load_trained(tmp_path / "int8", dtype="float32")
+    assert loaded.weights_digest() == widened.weights_digest()
+    held, words = loaded.get_memory_footprint(), widened.parameters[widened.layout[0].name]
+    of_float32 = widened.freeze("int8", keep_weights=False)
+    np.testing.assert_array_equal(loaded.forward(BATCH), of_float32.forward(BATCH))
+    assert loaded.weights_hash() == of_float32.weights_hash()
+    saved = 0 if head == "MaskedLM" else 3 * words.size - 4 * len(words)  # its last product has them in float32
+    assert held == of_float32.get_memory_footprint() - saved
+    np.testing.assert_array_equal(loaded.float32_tensors["embeddings.word"], words)
+
+
+def test_config_json_describes_the_modules_in_int8(artefact: Path, original: Path, tmp_path: Path) -> None:
+    """With compressed-tensors the oracle reads it; see tests/oracle/test_int8_transformers.py."""
+    described = json.loads((artefact / "config.json").read_text())["quantization_config"]
+    groups, stored = described["config_groups"], load_file(artefact / "model.safetensors")
+    scaled = {name.removesuffix(".weight_scale") for name in stored if name.endswith("_scale")}
+    assert {*groups["products"]["targets"], *groups["embeddings"]["targets"]} == scaled
+    assert {*groups["embeddings"]["targets"]} == {name for name in scaled if "embeddings" in name}
+    assert groups["products"]["format"] == groups["embeddings"]["format"] == described["format"] == "int-quantized"
+    assert groups["products"]["input_activations"]["dynamic"]
+    assert groups["products"]["input_activations"]["strategy"] == "token"
+    assert described["ignore"] == []
+    kd.quantize(original, ROWS, tmp_path / "float", float_embeddings=True)
+    described = json.loads((tmp_path / "float" / "config.json").read_text())["quantization_config"]
+    assert [*described["config_groups"]] == ["products"]
+
+
+def test_a_core_takes_words_of_its_shape_alone() -> None:
+    trained, frozen = small_model(), small_model().freeze()
+    (rows, width), core = frozen.layout[0].shape, frozen.core
+    integers, scales = np.zeros((rows, width), np.int8), np.zeros((rows, 1), np.float32)
+    with pytest.raises(ValueError, match="if it is frozen"):
+        trained.trainable_core().take_words(integers, scales)
+    with pytest.raises(ValueError, match=f"integers has {rows * width - width} elements; expected {rows * width}"):
+        core.take_words(integers[1:], scales)
+    with pytest.raises(ValueError, match=f"scales has {rows - 1} elements; expected {rows}"):
+        core.take_words(integers, scales[1:])
+    with pytest.raises(TypeError, match="integers must be an array of int8, not of uint8"):
+        core.take_words(integers.astype(np.uint8), scales)  # type: ignore[arg-type]
+    before = frozen.forward(BATCH)
+    for sign in (1, -1):  # the second takes the place of the first
+        core.take_words(integers + np.int8(sign), scales + np.float32(0.5))
+    assert not np.array_equal(frozen.forward(BATCH), before)
+
+
 def test_a_server_and_a_pipeline_compute_in_int8(artefact: Path) -> None:
     served, pipeline = Classifier.load(artefact), kd.pipeline("text-classification", artefact)
     expected = load_trained(artefact).forward(BATCH)
@@ -205,6 +274,25 @@ def test_a_foreign_artefact_gives_one_clear_error(
     (foreign / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=message):
         load_trained(foreign)
+
+
+def test_a_model_object_stays_as_it_was(tmp_path: Path) -> None:
+    model = small_model()
+    kd.quantize(model, kd.Dataset(*kd.pack(BATCH), np.zeros(len(BATCH), np.int64)), tmp_path / "int8")
+    assert (model.frozen, model.holds_float32) == (False, True)
+
+
+def test_the_size_of_the_original_is_that_of_all_its_shards(original: Path, tmp_path: Path) -> None:
+    sharded, tensors = copy_of(original, tmp_path / "sharded"), load_file(original / "model.safetensors")
+    (sharded / "model.safetensors").unlink()
+    names = [f"model-0000{part}-of-00002.safetensors" for part in (1, 2)]
+    of = {name: names[place % 2] for place, name in enumerate(tensors)}
+    for name in names:
+        save_file({tensor: tensors[tensor] for tensor in tensors if of[tensor] == name}, sharded / name)
+    (sharded / "model.safetensors.index.json").write_text(json.dumps({"weight_map": of}))
+    figures = kd.quantize(sharded, ROWS, tmp_path / "int8")
+    assert figures["bytes_before"] == sum((sharded / name).stat().st_size for name in names)
+    assert figures["size_ratio"] == figures["bytes_after"] / figures["bytes_before"]
 
 
 def test_an_artefact_is_neither_trained_nor_quantised_again(artefact: Path, tmp_path: Path) -> None:

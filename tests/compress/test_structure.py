@@ -65,6 +65,26 @@ def test_heads_that_are_gone_count_as_zeros_and_are_not_computed() -> None:
     assert "L2-H16-A4, heads 1 to 2, feed-forward 32" in repr(pruned)
 
 
+def test_heads_keep_their_columns_in_a_table_of_relative_positions(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 20}
+    config = kd.MPNetConfig(**sizes, vocab_size=20, max_position_embeddings=40)
+    whole = kd.MPNetForSequenceClassification(config, seed=1)
+    with whole.writing() as flat:
+        flat += np.random.default_rng(3).standard_normal(flat.size).astype(np.float32) / 2
+    pruned, batch = with_heads(whole, HEADS), kd.pack([[2, 5, 9, 3, *[7] * 20], [2, 6, 3]])
+    expected = with_zeros(whole, "output", HEADS, 4).forward(batch)
+    np.testing.assert_allclose(pruned.forward(batch), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(pruned.tensors["relative_bias"], whole.tensors["relative_bias"])
+    others = type(whole).from_tensors(pruned.config.replace(pruned_heads={0: [0, 1], 1: [0, 1, 2]}), pruned.tensors)
+    assert np.abs(others.forward(batch) - expected).max() > 1e-2  # which heads it has is no matter of shapes
+    assert others.freeze().weights_hash() != pruned.freeze().weights_hash()
+    again = with_heads(with_heads(whole, [np.array([1, 2, 3]), np.array([0, 1])]), [np.array([0, 1]), np.array([0])])
+    np.testing.assert_array_equal(again.forward(batch), pruned.forward(batch))
+    pruned.save_pretrained(tmp_path)
+    read = kd.MPNetForSequenceClassification.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(read.forward(batch), pruned.forward(batch))
+
+
 def test_heads_are_pruned_again_under_the_numbers_that_they_had() -> None:
     model = four_heads()
     twice = with_heads(with_heads(model, HEADS), [np.array([1]), np.array([0])])
@@ -93,6 +113,16 @@ def test_layers_are_kept_in_the_order_that_is_named() -> None:
     assert (one.config.num_hidden_layers, one.config.pruned_heads) == (1, {0: [1, 2, 3]})
     first = with_layers(four_heads(), [0])
     np.testing.assert_array_equal(first.tensors["layer.0.up"], four_heads().tensors["layer.0.up"])
+
+
+def test_layers_take_the_heads_and_units_that_they_lack_with_them() -> None:
+    whole = with_units(with_heads(four_heads(), HEADS), UNITS)
+    for layers in ([1], [1, 0]):
+        part = with_layers(whole, layers)
+        assert part.config.layer_shapes() == tuple(whole.config.layer_shapes()[layer] for layer in layers)
+        assert part.config.pruned_heads == {place: whole.config.pruned_heads[of] for place, of in enumerate(layers)}
+        again = type(part).from_tensors(part.config, part.tensors)
+        np.testing.assert_array_equal(again.forward(BATCH), part.forward(BATCH))
 
 
 @pytest.mark.filterwarnings("ignore:the teacher's accuracy")
@@ -148,6 +178,12 @@ def test_the_parts_that_matter_most_stay() -> None:
     kept = kept_parts(one_is_flat, 5 / 8, "global", "heads", "heads")
     assert [of.tolist() for of in kept] == [[0], [0, 1, 2, 3]]
     assert [len(of) for of in kept_parts(two, 2 / 3, "layer", "heads", "heads")] == [3, 3]
+    # Length is the L2 norm: of 0.7 and 0.3 the lesser counts 0.39 by it, and a head of the first layer 0.5.
+    one_is_steep = [np.array([1.0, 1.0, 1.0, 1.0]), np.array([0.7, 0.3])]
+    kept = kept_parts(one_is_steep, 5 / 6, "global", "heads", "heads")
+    assert [of.tolist() for of in kept] == [[0, 1, 2, 3], [0]]
+    for scope in ("layer", "global"):  # of alike ones the first stay
+        assert kept_parts([np.ones(90)], 0.5, scope, "units", "units")[0].tolist() == [*range(45)]
 
 
 def test_a_prune_that_leaves_a_layer_nothing_is_refused() -> None:
@@ -163,13 +199,12 @@ def test_every_architecture_is_pruned_read_again_and_learns(tmp_path: Path, mode
     directory = write_encoder(model_type, tmp_path / "encoder")
     tokenizer = kd.AutoTokenizer.from_pretrained(directory)
     model = kd.AutoModelForSequenceClassification.from_config(kd.AutoConfig.from_pretrained(directory), seed=2)
-    heads = None if model_type == "mpnet" else 0.5
     rows = [{"text": text, "label": label} for text, label in sentences(8)]
     figures = kd.prune(
-        model, rows, tmp_path / "out", heads=heads, feed_forward=0.25, vocabulary=True, processing_class=tokenizer
+        model, rows, tmp_path / "out", heads=0.5, feed_forward=0.25, vocabulary=True, processing_class=tokenizer
     )
     pruned = kd.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
-    assert figures["heads"] == [2 if heads is None else 1] * 2
+    assert figures["heads"] == [1, 1]
     assert figures["feed_forward"] == [8, 8]
     assert figures["operations_kept"] < 0.7
     part = kd.AutoTokenizer.from_pretrained(tmp_path / "out")
@@ -179,9 +214,6 @@ def test_every_architecture_is_pruned_read_again_and_learns(tmp_path: Path, mode
     trainer.train()
     assert not np.array_equal(pruned.flat_parameters, before)
     assert kd.AutoConfig.from_pretrained(tmp_path / "run" / "out").layer_shapes() == pruned.config.layer_shapes()
-    if heads is None:
-        with pytest.raises(ValueError, match="each head of MPNet has its positions in a table of all layers"):
-            kd.prune(model, rows, tmp_path / "no", heads=0.5, processing_class=tokenizer)
 
 
 def test_config_json_tells_the_shapes_where_layers_differ(tmp_path: Path) -> None:
@@ -290,10 +322,11 @@ def test_what_cannot_be_pruned_is_refused(tmp_path: Path, capsys: pytest.Capture
         ("--feed-forward", "1.5"): "--feed-forward is 1.5; expected the share to keep",
         ("--heads", "0.2"): "leaves layer 0 none of its 2 attention heads",
         ("--feed-forward", "0.01"): "leaves layer 0 none of its 32 feed-forward units",
-        ("--layers", "0,2"): "layers is [0, 2]; expected numbers from 0 to 1",
-        ("--layers", "0,0"): "layers is [0, 0]; expected each once",
+        ("--layers", "0,2"): "--layers is [0, 2]; expected numbers from 0 to 1",
+        ("--layers", "0,0"): "--layers is [0, 0]; expected each once",
         ("--layers", "first"): "--layers is 'first'; expected numbers from 0, such as 0,2,5",
-        ("--first-layers", "3"): "layers is 3; expected the first 1 to 2 of 2 layers",
+        ("--first-layers", "3"): "--first-layers is 3; expected the first 1 to 2 of 2 layers",
+        ("--first-layers", "0"): "--first-layers is 0; expected the first 1 to 2 of 2 layers",
         ("--layers", "0", "--first-layers", "1"): "are given; expected one of the two",
         ("--vocabulary", "--teacher", model): "expected --heads or --feed-forward beside it",
         ("--heads", "0.5", "--rows", "0"): "rows is 0; expected at least 1",
@@ -312,6 +345,8 @@ def test_what_cannot_be_pruned_is_refused(tmp_path: Path, capsys: pytest.Capture
     unlabelled = ("--model", model, "--data", tmp_path / "texts.tsv", "--output", tmp_path / "out")
     assert "no row has a label, which tells what heads" in refused(capsys, *unlabelled, "--heads", "0.5")
     assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match=r"^layers is \[2\]; expected numbers from 0 to 1"):
+        kd.prune(str(model), str(rows), tmp_path / "out", layers=[2])
     with pytest.raises(ValueError, match="scope is 'all'; expected one of layer, global"):
         kd.prune(str(model), str(rows), tmp_path / "out", heads=0.5, scope="all")
     with pytest.raises(ValueError, match="scope or rows is given, and neither heads nor feed_forward"):

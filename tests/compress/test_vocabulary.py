@@ -14,7 +14,7 @@ from support.small_texts import documents, language_model
 
 import kdistill as kd
 from kdistill.cli.main import main
-from kdistill.compress.vocabulary import with_vocabulary
+from kdistill.compress.vocabulary import rows_of, same_rows, with_vocabulary
 from kdistill.data.sources import read_table
 from kdistill.models.registry import ARCHITECTURES
 
@@ -112,6 +112,45 @@ def test_the_most_frequent_pieces_of_another_file_are_kept(tmp_path: Path, token
     part = kd.AutoTokenizer.from_pretrained(tmp_path / "out")
     assert {*part.vocab}.intersection(WORDS) == {"scene", "plot"}
     assert (figures["n"], figures["rows_with_same_tokens"]) == (3, 0)
+
+
+def test_words_that_nobody_knows_stay_so_unless_the_most_frequent_pieces_are_asked_for(tmp_path: Path) -> None:
+    """A word that is [UNK] has a letter without an entry; no entry of its other letters may go, or it would be cut."""
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "vocab.txt").write_text("\n".join([*VOCABULARY, "x", "##y", "xy", "x\u00df"]) + "\n")
+    tokenizer = kd.BertTokenizer.from_pretrained(tmp_path / "words")
+    whole, texts = small_model(vocab_size=len(tokenizer)), [{"text": "good xy\u00f8", "label": 1}] * 3
+    assert tokenizer.tokenize("good xy\u00f8") == ["good", "[UNK]"]
+    kept = {"processing_class": tokenizer, "vocabulary": True}
+    figures = kd.prune(whole, texts, tmp_path / "all", **kept)
+    assert "xy" in kd.AutoTokenizer.from_pretrained(tmp_path / "all").vocab
+    assert figures["rows_with_same_tokens"] == 3
+    kd.prune(whole, texts, tmp_path / "some", keep=2, **kept)
+    assert "xy" not in kd.AutoTokenizer.from_pretrained(tmp_path / "some").vocab
+
+
+def test_an_unknown_word_of_another_text_is_cut_where_the_piece_that_led_astray_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "vocab.txt").write_text("\n".join([*VOCABULARY, "x", "a", "xy", "##yz"]) + "\n")
+    tokenizer = kd.BertTokenizer.from_pretrained(tmp_path / "words")
+    words = ["xyz", "x\u00f8"]  # "xy" is the longest first piece, and nothing goes on from there
+    assert [tokenizer.tokenize(word) for word in words] == [["[UNK]"], ["[UNK]"]]
+    whole = small_model(vocab_size=len(tokenizer))
+    for rows, cut in (("good ayz", ["x", "##yz"]), ("good ayz xyz", ["[UNK]"])):
+        texts, output = [{"text": rows, "label": 1}], tmp_path / rows
+        kd.prune(whole, texts, output, vocabulary=True, processing_class=tokenizer)
+        part = kd.AutoTokenizer.from_pretrained(output)
+        assert [part.tokenize(word) for word in words] == [cut, ["[UNK]"]]
+
+
+def test_rows_count_as_read_as_before_only_with_all_their_tokens() -> None:
+    before = kd.Dataset(*kd.pack([[2, 5, 9, 3], [2, 6, 3], [2, 7, 3]]), np.zeros(3, np.int64))
+    ids = np.array([0, 1, 2, 3, 5, 6])
+    assert rows_of(before, ids) == 1
+    assert rows_of(before, np.arange(10)) == 3
+    spelled = kd.Dataset(*kd.pack([[2, 4, 4, 4, 3], [2, 5, 3], [2, 4, 3]]), np.zeros(3, np.int64))
+    assert same_rows(before, spelled, ids) == 1  # the first is longer now, the last another word
+    assert same_rows(before, spelled.take(np.array([1])), ids) == 0
 
 
 def test_ids_in_the_configuration_are_those_of_the_same_tokens(tmp_path: Path, tokenizer: Any) -> None:

@@ -34,6 +34,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "relative positions of tokens": ({**RELATIVE, "head_width": 7, "layers": ((3, 20),) * 3}, TAGGER),
     "relative positions, one layer": ({**RELATIVE, "layers": ((2, 20),)}, CLASSIFIER),
     "relative positions in shared layers": ({**RELATIVE, "shared": True, "embedding_width": 5}, CLASSIFIER),
+    "relative positions of pruned layers": (
+        {**RELATIVE, "layers": ((2, 20), (1, 7), (3, 9)), "relative_heads": (4, ((3, 1), (2,), (0, 1, 3)))}, CLASSIFIER
+    ),
+    "relative positions of tokens in pruned layers": (
+        {**RELATIVE, "layers": ((1, 20), (2, 7)), "relative_heads": (2, ((1,), (0, 1)))}, TAGGER
+    ),
     "few relative positions": ({"relative_buckets": 5, "relative_distance": 2}, CLASSIFIER),
     "no dropout behind attention": ({"output_dropout": 0.0}, CLASSIFIER),
     "no dropout behind the feed-forward": ({"feed_forward_dropout": 0.0}, TAGGER),
@@ -115,6 +121,7 @@ def test_gradients(name: str, whole_last: bool) -> None:
         "listed tokens, tied",
         "relative positions",
         "relative positions of tokens",
+        "relative positions of pruned layers",
     ],
 )
 def test_any_number_of_threads(name: str) -> None:

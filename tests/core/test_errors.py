@@ -167,6 +167,7 @@ def test_a_frozen_model_cannot_be_trained() -> None:
     np.testing.assert_array_equal(model.forward(GOOD), logits)
 
 
+PRUNED = {"layers": ((2, 8), (1, 8)), "relative_buckets": 32, "relative_distance": 128}
 ENCODER: dict[str, Any] = {
     "layers": ((2, 8),),
     "hidden": 8,
@@ -230,10 +231,30 @@ def test_numbers_of_threads_out_of_range(threads: int) -> None:
             "relative_distance is 8; expected 9 to 2147483647",
         ),
         (
-            {"layers": ((2, 8), (1, 8)), "relative_buckets": 32, "relative_distance": 128},
+            PRUNED,
             ValueError,
-            "layers[1] has 1 heads; with relative_buckets all layers must have as many as the first, 2",
+            "layers[1] has 1 heads; with relative_buckets all layers must have as many as the first, 2, unless "
+            "relative_heads tells which they are",
         ),
+        (
+            {**PRUNED, "relative_heads": (2, ((0, 1),))},
+            ValueError,
+            "the number of layers in relative_heads[1] is 1; expected 2 to 2",
+        ),
+        (
+            {**PRUNED, "relative_heads": (2, ((0, 1), (0, 1)))},
+            ValueError,
+            "relative_heads[1][1] is (0, 1); expected a tuple of the layer's 1 heads",
+        ),
+        (
+            {**PRUNED, "relative_heads": (2, ((0, 1), (2,)))},
+            ValueError,
+            "a head in relative_heads[1] is 2; expected 0 to 1",
+        ),
+        ({**PRUNED, "relative_heads": (2, ((0, 1), (-1,)))}, ValueError, "a head in relative_heads[1] is -1; expected"),
+        ({**PRUNED, "relative_heads": (2, ((0, 1), ("a",)))}, TypeError, "'str' object"),
+        ({**PRUNED, "relative_heads": (0, ((0, 1), (0,)))}, ValueError, "relative_heads[0] is 0; expected"),
+        ({"relative_heads": (2, ((0, 1),))}, ValueError, "relative_buckets is 0; expected 4 to 2147483647"),
         ({"activation": "mish"}, ValueError, "activation is 'mish'; expected one of gelu, "),
         ({"hidden": 2**30}, ValueError, "more than 1e11 parameters"),
         ({"layers": ((2**30, 8),)}, ValueError, "more than 1e11 parameters"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.small_run import small_model, write_model
 
@@ -14,6 +15,7 @@ import kdistill as kd
 from kdistill import _core
 from kdistill.cli import main as cli
 from kdistill.exporters.onnx import ONNX
+from kdistill.exporters.onnx_check import _difference
 from kdistill.exporters.onnx_graph import ACTIVATIONS, inputs_of, outputs_of
 from kdistill.exporters.output import Output
 
@@ -142,9 +144,20 @@ def test_names_of_inputs_and_outputs_are_those_of_optimum() -> None:
         types = {"type_vocab_size": 1} if name in ("XLMRoberta", "Camembert") else {}
         config = getattr(kd, f"{name}Config")(**sizes, **types)
         assert inputs_of(getattr(kd, f"{name}ForSequenceClassification")(config)) == typed[:2]
+    one_type = kd.BertConfig(**sizes, type_vocab_size=1)  # whose tokenizer writes zeros
+    assert inputs_of(kd.BertForSequenceClassification(one_type)) == typed
     config = kd.BertConfig(**sizes)
     assert outputs_of(kd.BertForTokenClassification(config)) == outputs_of(kd.BertForMaskedLM(config)) == ("logits",)
     assert outputs_of(kd.BertForQuestionAnswering(config)) == ("start_logits", "end_logits")
     assert outputs_of(kd.BertModel(config)) == ("last_hidden_state",)
     embedding = kd.BertModel(config).with_pooling("mean")
     assert outputs_of(embedding) == ("last_hidden_state", "sentence_embedding")
+
+
+def test_numbers_that_are_not_finite_and_other_shapes_are_no_logits() -> None:
+    logits = np.ones((2, 3), np.float32)
+    for dtype in ("float32", "int8"):
+        assert _difference("logits", logits, logits, dtype) == 0
+        for wrong in (np.full((2, 3), np.nan, np.float32), np.full((2, 3), np.inf, np.float32), logits[:, :1]):
+            with pytest.raises(RuntimeError, match=r"is wrong: logits has shape .* finite numbers"):
+                _difference("logits", wrong, logits, dtype)

@@ -21,6 +21,7 @@ from kdistill.exporters.onnx_check import CheckedRows, expected_outputs
 from kdistill.exporters.onnx_graph import graph_of
 from kdistill.models.loading import RandomWeights
 from kdistill.models.model import Model
+from kdistill.models.sentence_files import has_sentence_files
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -101,6 +102,34 @@ def test_an_encoder_gives_the_embeddings_of_texts(tmp_path: Path, pooling: str, 
     assert [*found] == ["last_hidden_state", "sentence_embedding"]
     for name, values in found.items():
         assert np.abs(values - expected[name]).max() < TOLERANCE
+    kd.export(model, tmp_path / "directory", format="onnx")
+    assert has_sentence_files(tmp_path / "directory")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_an_embedding_of_length_zero_stays_one(tmp_path: Path, dtype: str) -> None:
+    model = small(CASES["Bert"], "Model")
+    assert isinstance(model, kd.BertModel)
+    last = f"encoder.layer.{model.config.num_hidden_layers - 1}.output.LayerNorm"
+    for name in ("weight", "bias"):
+        model.parameters[f"{last}.{name}"][:] = 0
+    model = model.with_pooling("mean", True)
+    path = kd.export(model, tmp_path / "m.onnx", format="onnx", dtype=dtype).path
+    assert not outputs_of(path, CheckedRows.of(model).padded)["sentence_embedding"].any()
+
+
+def test_int8_weights_have_a_scale_for_each_output(tmp_path: Path) -> None:
+    model = small(CASES["Bert"], "ForSequenceClassification")
+    path = kd.export(model, tmp_path / "m.onnx", format="onnx", dtype="int8").path
+    scales = [array for array in onnx.load(path).graph.initializer if "query" in array.name and "_scale" in array.name]
+    assert [list(array.dims) for array in scales] == [[model.config.hidden_size]] * model.config.num_hidden_layers
+
+
+def test_a_model_beyond_the_size_of_a_message_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("kdistill.exporters.onnx._MOST_BYTES", 1000)
+    with pytest.raises(ValueError, match=r"the model takes [\d,]+ bytes; expected at most 1,000, which an ONNX file"):
+        kd.export(small(CASES["Bert"], "ForSequenceClassification"), tmp_path / "m.onnx", format="onnx")
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu", "quick_gelu", "tanh"])
@@ -160,13 +189,32 @@ def test_openvino_gives_the_same_logits(tmp_path: Path, dtype: str) -> None:
     assert np.abs(difference).max() < {"float32": TOLERANCE, "float16": 0.02, "int8": 0.05}[dtype]
 
 
+def test_a_model_that_is_frozen_in_a_narrow_type_is_compared_in_float32(tmp_path: Path) -> None:
+    model = small(CASES["Bert"], "ForSequenceClassification").freeze("bfloat16")
+    assert kd.export(model, tmp_path / "m.onnx", format="onnx").largest_difference < TOLERANCE
+    assert str(model.dtype) == "bfloat16"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_an_int8_artefact_is_exported_from_what_its_integers_stand_for(tmp_path: Path, dtype: str) -> None:
+    model = small(CASES["Bert"], "ForSequenceClassification", initializer_range=0.1)
+    rows = kd.Dataset(*kd.pack([[2, 5, 9, 3], [2, 6, 3]]), np.full(2, -100))
+    kd.quantize(model, rows, tmp_path / "int8")
+    with pytest.warns(UserWarning, match="its weights are its integers times their scales"):
+        written = kd.export(tmp_path / "int8", tmp_path / "m.onnx", format="onnx", dtype=dtype)
+    assert written.largest_difference < {"float32": TOLERANCE, "int8": 0.05}[dtype]
+    loaded = type(model).from_pretrained(tmp_path / "int8")
+    with pytest.raises(RuntimeError, match='give its directory, or load it with dtype="float32"'):
+        kd.export(loaded, tmp_path / "other.onnx", format="onnx")
+    assert not (tmp_path / "other.onnx").exists()
+
+
 def test_layers_of_different_sizes_are_written_as_they_are(tmp_path: Path) -> None:
     """Pruned layers have fewer heads and feed-forward units than others."""
     pruned = {"pruned_heads": {0: [0, 2, 3], 2: [1, 2, 3, 4]}, "intermediate_sizes": [84, 20, 7]}
-    for name in ("Bert", "Roberta"):
+    for name in ("Bert", "Roberta", "MPNet"):
         model = small(CASES[name], "ForSequenceClassification", **pruned)
-        sizes = [each.shape[0] for tensor, each in model.parameters.items() if tensor.endswith("query.weight")]
-        assert sizes == [24, 60, 12]
+        assert [len(model.tensors[f"layer.{layer}.query"]) for layer in range(3)] == [24, 60, 12]
         assert kd.export(model, tmp_path / f"{name}.onnx", format="onnx").largest_difference < TOLERANCE
 
 
@@ -238,6 +286,8 @@ def test_quantised_and_foreign_files_are_no_checkpoints(tmp_path: Path) -> None:
 
 def test_a_graph_can_join_the_files_of_its_model(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model")
+    content = json.loads((model / "config.json").read_text()) | {"note": "of another program"}
+    (model / "config.json").write_text(json.dumps(content))  # as no kdistill writes it
     before = {path: path.read_bytes() for path in model.iterdir()}
     kd.export(model, model, format="onnx")
     assert {path: path.read_bytes() for path in before} == before

@@ -189,6 +189,7 @@ def test_metadata_and_metrics_of_ones_own(tmp_path: Path) -> None:
     assert 'language: ["en"]' in header
     assert 'license: "mit"' in header
     assert '"a", "b"]' in header
+    assert 'metrics: ["accuracy"]' in header
     assert 'datasets: ["x/y"]' in header
     assert "# my/model\n" in card
     assert 'from_pretrained("my/model")' in card
@@ -249,6 +250,7 @@ def test_comparisons_need_rows_with_labels(tmp_path: Path) -> None:
         trainer.create_model_card(seed_runs=[tmp_path / "out"])
     assert card_in(tmp_path) == before
     assert "The model was not evaluated" in before
+    assert "\nmetrics:" not in before
 
 
 def rows_of_task(task: str) -> Any:

@@ -118,6 +118,7 @@ class Case:
             head_width=encoder["head_width"],
             first_position=encoder["first_position"],
             relative_distance=encoder.get("relative_distance", 0),
+            relative_heads=encoder.get("relative_heads", (0, None))[1],
             shared=encoder.get("shared", False),
             pick=self.head["pick"],
             listed=self.listed,

@@ -171,6 +171,7 @@ class Variant:
     head_width: int | None = None  # of attention, where it is not hidden_size / num_attention_heads
     first_position: int = 0
     relative_distance: int = 0  # of the last bucket of relative positions, where there is a table of them
+    relative_heads: Sequence[Sequence[int]] | None = None  # of each layer, the table's columns; None: all
     shared: bool = False  # every layer computes with layer 0's parameters
     pick: str = "first"  # the rows that the head reads: [CLS], "all", "listed" or the "mean" of all
     listed: Sequence[Sequence[int]] = ()  # of each sequence
@@ -225,9 +226,13 @@ class _Pass:
         projection = "bert.embeddings_project"  # of tables that are not as wide as the encoder
         return linear(x, self.parameters, projection) if f"{projection}.weight" in self.parameters else x
 
-    def relative_bias(self, n: int) -> Array | float:
-        table = self.parameters.get("bert.encoder.relative_attention_bias.weight")
-        return 0.0 if table is None else relative_bias(table, n, self.variant.relative_distance)
+    def relative_bias(self, n: int, layer: int) -> Array | float:
+        table, heads = self.parameters.get("bert.encoder.relative_attention_bias.weight"), self.variant.relative_heads
+        if table is None:
+            return 0.0
+        return relative_bias(
+            table if heads is None else table[:, list(heads[layer])], n, self.variant.relative_distance
+        )
 
     def layer(self, x: Array, layer: int) -> Array:
         of_layer = f"bert.encoder.layer.{layer}"
@@ -237,7 +242,7 @@ class _Pass:
         width = self.variant.head_width or self.config.hidden_size // self.config.num_attention_heads
         heads = q.shape[1] // width  # a pruned layer has fewer
         self.taps |= {("query", layer): q, ("key", layer): k, ("value", layer): v}
-        bias = self.relative_bias(len(x))
+        bias = self.relative_bias(len(x), layer)
         self.taps["scores", layer] = attention_scores(q, k, heads, bias)
         context = attention(q, k, v, heads, bias=bias, mask=self.mask(f"{of_layer}.attention.self.dropout"))
         y = linear(context, self.parameters, f"{attend}.output.dense")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,10 @@ def test_layer_maps_that_give_no_pairs() -> None:
         ValueError, match="'uniform', and the student has 3 layers and the teacher 2; expected explicit"
     ):
         mapped_layers("uniform", 2, 3)
+    for name, layers in {"uniform": (0, 0, 1, 1), "skip": (0, 0, 1), "last": (0, 0, 1)}.items():
+        named = f"teacher_layer={layers} with student_layer={tuple(range(len(layers)))}"
+        with pytest.raises(ValueError, match=re.escape(named)):
+            mapped_layers(name, 2, 4)
     with pytest.raises(ValueError, match="'skip', which leaves out the student's last layer, and it has one"):
         mapped_layers("skip", 2, 1)
 

@@ -20,14 +20,14 @@ class MPNetConfig(Config):
 
     Positions are counted from 2, so that published models of 514 positions read 512 tokens.
     `relative_attention_num_buckets` can only be 32, the number that transformers' code sorts distances into, whatever
-    the configuration has. No head can be missing (`pruned_heads`), for each has its positions in a table of all
-    layers. See `BertConfig` for labels and errors.
+    the configuration has. The table of relative positions, which all layers share, keeps the columns of heads that
+    layers lack (`pruned_heads`). See `BertConfig` for labels and errors.
     """
 
     model_type: ClassVar[str] = "mpnet"
     kind: ClassVar[str] = "MPNet"
     constants: ClassVar[Mapping[str, Any]] = {"type_vocab_size": 0}
-    only: ClassVar[Mapping[str, Any]] = {"relative_attention_num_buckets": 32, "pruned_heads": {}}
+    only: ClassVar[Mapping[str, Any]] = {"relative_attention_num_buckets": 32}
 
     vocab_size: int = 30527
     hidden_size: int = 768
@@ -52,8 +52,16 @@ class MPNetConfig(Config):
 
 
 def _facts(config: MPNetConfig) -> dict[str, Any]:
-    """Return the table of relative positions that all layers add to their scores."""
-    return {"relative_buckets": config.relative_attention_num_buckets, "relative_distance": _FARTHEST}
+    """Return the table of relative positions that all layers add to their scores, and which of its heads they have."""
+    facts: dict[str, Any] = {
+        "relative_buckets": config.relative_attention_num_buckets,
+        "relative_distance": _FARTHEST,
+    }
+    if config.pruned_heads is not None:
+        every = range(config.num_attention_heads)
+        lacking = (config.pruned_heads.get(layer, ()) for layer in range(config.num_hidden_layers))
+        facts["relative_heads"] = len(every), tuple(tuple(h for h in every if h not in gone) for gone in lacking)
+    return facts
 
 
 MPNET = Architecture(
