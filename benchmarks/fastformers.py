@@ -65,7 +65,7 @@ class Student(NamedTuple):
         name: in the table.
         start: what `--student` is, of the options and the teacher's configuration.
         distill: options of `kdistill distill`.
-        heads, feed_forward: the shares that pruning keeps; of heads only where the architecture lets them be pruned.
+        heads, feed_forward: the shares that pruning keeps.
         recovery: options of the training after each of the two rounds.
     """
 
@@ -174,10 +174,7 @@ class Chain:
         names = {what: student.name + what for what in ("", PRUNED, SHORT)}
         places = {what: self._options.results / "models" / _slug(name) for what, name in names.items()}
         self._make(places[""], student.distill, partial(self._distilled, student, places[""]))
-        shares = f"--feed-forward {student.feed_forward}"
-        if "pruned_heads" not in kd.AutoConfig.from_pretrained(places[""]).only:  # else it has no form for it
-            shares += f" --heads {student.heads}"
-        words = f"--rounds 2 {shares} {student.recovery}"
+        words = f"--rounds 2 --heads {student.heads} --feed-forward {student.feed_forward} {student.recovery}"
         recovered = [*shlex.split(words), *self._shortened, *_KEPT, "--seed", str(common.SEED)]
         self._make(places[PRUNED], words, partial(self._pruned, places[""], places[PRUNED], recovered))
         words = "--vocabulary"
