@@ -17,14 +17,13 @@ from ..models.auto import load_trained
 from ..models.config import is_own_shape, shape_of
 from ..models.configuration import CONFIG_FILE
 from ..models.model import Model
-from ..models.quantization import read_quantization
 from ..models.trained_with import check_threshold
 from ..system.files import read_json_object
 from ..tasks.registry import ChosenMetrics, task_for
 from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
-from ..train.directory import ARGS_FILE, CARD_FILE, COMMAND_FILE
+from ..train.directory import ARGS_FILE, COMMAND_FILE
 from ..train.encoding import encode_for, name_of
 from ..train.evaluate import refuse_threshold
 from ..train.recipe import Provenance
@@ -166,12 +165,10 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
 
 
 def _if_a_model(directory: Path) -> str:
-    """Return what to do with a model that no run has left, such as one of prune, quantize or another program."""
+    """Return what to do with a model that no run has left, such as one of prune or another program."""
     if not (directory / CONFIG_FILE).is_file():
         return ""
-    card = directory / CARD_FILE
-    told = f"; what int8 changed is in {card}" if card.is_file() and read_quantization(directory) is not None else ""
-    return f". A model is measured on labelled rows by `kdistill evaluate --model {directory} --data FILE`{told}"
+    return f". A model is measured on labelled rows by `kdistill evaluate --model {directory} --data FILE`"
 
 
 def _started_from(start: str | None, *, pruned: bool) -> str | None:
