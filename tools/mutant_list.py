@@ -431,9 +431,11 @@ MUTANTS = [
     Mutant("model/kd_span.c", "kernels->scale(mean, 1 / (float)n, C);", "kernels->scale(mean, 1 / (float)(n + 1), C);"),
     Mutant("model/kd_span.c", "dx + t * C, dmean, 1 / (float)n, C", "dx + t * C, dmean, 1, C"),
     Mutant(
-        "model/kd_map.c", "r1 = listed_before(pass, span.t0 + span.N)", "r1 = listed_before(pass, span.t0 + span.N - 1)"
+        "model/kd_map_items.c",
+        "r1 = listed_before(pass, span.t0 + span.N)",
+        "r1 = listed_before(pass, span.t0 + span.N - 1)",
     ),
-    Mutant("model/kd_map.c", "if (pass->rows[middle] < token)", "if (pass->rows[middle] <= token)"),
+    Mutant("model/kd_map_items.c", "if (pass->rows[middle] < token)", "if (pass->rows[middle] <= token)"),
     Mutant(
         "arithmetic/kd_kernels_activation.inc",
         "vf_store_n(slope + i, 1.0f - t * t, m);",

@@ -68,6 +68,7 @@ NEAREST = {
     "kd_projected": ["taps", "narrow_passes"],
     "kd_weights": ["passes", "encoder", "shared_layers"],
     "kd_map": ["encoder"],
+    "kd_map_items": ["encoder"],
 }
 PATIENCE_SECONDS = 900
 

@@ -112,6 +112,11 @@ size_t kd_map_bytes(const kd_model *model, const kd_pass *pass);
 /* Begins a run in `workspace` (KD_ALIGN-aligned); the batch and the lists of rows and taps are copied into it. */
 kd_run *kd_map_begin(const kd_model *model, void *workspace, const kd_pass *pass);
 
+/* Cuts the batch into chunks: counts them, finds R, the longest sequence and the layers of a stage; `chunk` is filled with
+ * the boundaries unless it is NULL. Placement begins with it. */
+void kd_map_cut(kd_run *run, int64_t *chunk);
+
+ptrdiff_t kd_map_picked_rows(const kd_run *run); /* of a head's item that picks one of each sequence */
 ptrdiff_t kd_map_full_layers(const kd_run *run); /* that are computed for all tokens */
 ptrdiff_t kd_map_head_items(const kd_run *run);
 ptrdiff_t kd_map_partial_rows(const kd_run *run);

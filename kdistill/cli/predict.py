@@ -6,11 +6,13 @@ import sys
 import time
 import warnings
 from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from ..data.dataset import Dataset
 from ..data.files import DataFile
 from ..data.ragged import Ragged, units
 from ..data.sentences import Sentences
@@ -23,6 +25,7 @@ from ..models.trained_with import check_threshold
 from ..system.output import check_output, open_output
 from ..system.unicode import encodable
 from ..tasks.answer_predictions import AnswerPredictions
+from ..tasks.base import write_json_lines
 from ..tasks.embedding_predictions import EmbeddingPredictions
 from ..tasks.fill_mask_pipeline import TOP_K, FillMaskPipeline
 from ..tasks.predictions import ALL_DIGITS, DIGITS, predictions_of
@@ -37,6 +40,13 @@ from .evaluate import measuring_trainer
 from .inputs import columns_of
 
 Figures = dict[str, Any]
+
+
+class Records(Protocol):
+    """Predictions of rows that are written as JSON lines."""
+
+    def records(self) -> Iterator[Mapping[str, Any]]: ...
+    def as_pipeline(self) -> list[Any]: ...
 
 
 def predict(options: Namespace) -> Figures:
@@ -57,28 +67,24 @@ def predict(options: Namespace) -> Figures:
         warnings.warn("--digits has no effect here: JSON has all digits", stacklevel=2)
     if task_for(trainer.model.config).at_threshold is not None and threshold is not None:
         trainer.recipe.set_threshold(threshold)
+    return _OF_HEADS[trainer.model.config.head](trainer, options)
+
+
+def _predict_labels(trainer: Trainer, options: Namespace) -> Figures:
+    """Write the labels of every row with their scores, or its numbers: a table, or JSON lines."""
     config = trainer.model.config
-    if config.head == TOKEN:
-        return _predict_tags(trainer, options)
-    if config.head == SPAN:
-        return _predict_answers(trainer, options)
-    if config.head == MASKED:
-        return _predict_words(trainer, options)
-    if config.head == ENCODER:
-        return _predict_embeddings(trainer, options)
     names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
-    answer = partial(predictions_of, task_for(config), names=names, threshold=threshold, top_k=options.top_k)
+    answer = partial(predictions_of, task_for(config), names=names, threshold=options.above, top_k=options.top_k)
     answer(logits=np.zeros((1, config.num_labels), np.float32))  # refuses options before the work
     source = rows_to_predict(options, config.trained_with)
-    dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
+    dataset = _encoded(trainer, source, options)
     output = trainer.predict(dataset)
     predictions = answer(logits=units(output.predictions), texts=texts_of(source, dataset))
-    figures: Figures = {"n": len(dataset), "output": options.output, "dtype": str(trainer.model.dtype)}
-    figures["runtime"] = output.metrics["test_runtime"]
+    figures = _figures(trainer, options, len(dataset), output.metrics["test_runtime"])
     if options.output is not None:
         with open_output(options.output) as file:
             if options.output.endswith(".jsonl"):
-                predictions.write_json_lines(file)
+                write_json_lines(file, predictions.records())
             else:
                 predictions.write_tsv(file, options.digits or DIGITS)
     elif options.json and not isinstance(source, DataFile):
@@ -91,30 +97,24 @@ def predict(options: Namespace) -> Figures:
 def _predict_tags(trainer: Trainer, options: Namespace) -> Figures:
     """Write the tags of the words of every row, and the spans that they mark, as JSON lines."""
     config = trainer.model.config
-    given = {"--top-k": options.top_k, "--threshold": options.above}
-    for option, value in given.items():
-        if value is not None:
-            raise ValueError(f"{option} is {value}, and the model gives each word one tag; leave it out")
+    _refuse("the model gives each word one tag", {"--top-k": options.top_k, "--threshold": options.above})
     if options.text_pair is not None:
         raise ValueError("--text-pair is given, and the model tags the words of single texts; leave it out")
     _refuse_table(options, "tags")
     source = rows_to_predict(options, config.trained_with, config.head)
     table = source.table if isinstance(source, DataFile) else source
-    columns = columns_of(options)
-    dataset = encode_for(config, table, trainer.processing_class, trainer.args, **columns)
+    dataset = _encoded(trainer, table, options)
     if not isinstance(dataset.windows, Windows):
         raise ValueError(f"{table.source} holds token ids, which have no words; expected a column of words or texts")
+    columns = columns_of(options)
     del columns["text_pair_column"]
     rows = words_of(table, **columns, trained_on=trained_on(config))
     output = trainer.predict(dataset)
     assert isinstance(output.predictions, Ragged)
     names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
     predictions = TokenPredictions(names, output.predictions, rows, dataset.windows)
-    figures: Figures = {"n": len(rows), "output": options.output, "dtype": str(trainer.model.dtype)}
-    figures["runtime"] = output.metrics["test_runtime"]
-    if _write_json_lines(predictions, options, source):
-        return figures
-    return figures | {"predictions": [record["entities"] for record in predictions.records()]}
+    figures = _figures(trainer, options, len(rows), output.metrics["test_runtime"])
+    return _written(predictions, figures, options, source)
 
 
 def _predict_answers(trainer: Trainer, options: Namespace) -> Figures:
@@ -125,16 +125,13 @@ def _predict_answers(trainer: Trainer, options: Namespace) -> Figures:
     if options.top_k is not None and options.top_k > rules.n_best:
         raise ValueError(f"--top-k is {options.top_k}; expected at most --n-best, which is {rules.n_best}")
     source = rows_to_predict(options, config.trained_with, config.head)
-    dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
+    dataset = _encoded(trainer, source, options)
     output = trainer.predict(dataset)
     assert isinstance(output.predictions, Ragged)
     answers = answers_of(output.predictions, dataset.targets, rules)
     predictions = AnswerPredictions(dataset.targets.spans.questions.ids, answers, options.top_k)
-    figures: Figures = {"n": len(answers), "output": options.output, "dtype": str(trainer.model.dtype)}
-    figures["runtime"] = output.metrics["test_runtime"]
-    if _write_json_lines(predictions, options, source):
-        return figures
-    return figures | {"predictions": list(predictions.records())}
+    figures = _figures(trainer, options, len(answers), output.metrics["test_runtime"])
+    return _written(predictions, figures, options, source)
 
 
 def _predict_words(trainer: Trainer, options: Namespace) -> Figures:
@@ -142,8 +139,7 @@ def _predict_words(trainer: Trainer, options: Namespace) -> Figures:
     model, tokenizer = trainer.model, trainer.processing_class
     assert isinstance(model, MaskedLanguageModel)
     assert tokenizer is not None
-    if options.above is not None:
-        raise ValueError(f"--threshold is {options.above}, and the model fills each mask; leave it out")
+    _refuse("the model fills each mask", {"--threshold": options.above})
     if options.text_pair is not None:
         raise ValueError("--text-pair is given, and the model fills the masks of single texts; leave it out")
     _refuse_table(options, "words")
@@ -155,36 +151,43 @@ def _predict_words(trainer: Trainer, options: Namespace) -> Figures:
     fill = FillMaskPipeline(model, tokenizer, top_k=options.top_k or TOP_K, batch_size=size, tokenizer_kwargs=cut)
     filled = fill(texts)
     predictions = WordPredictions([filled] if len(texts) == 1 else filled)
-    figures: Figures = {"n": len(texts), "output": options.output, "dtype": str(trainer.model.dtype)}
-    figures["runtime"] = time.monotonic() - started
-    if _write_json_lines(predictions, options, source):
-        return figures
-    return figures | {"predictions": [record["words"] for record in predictions.records()]}
+    return _written(predictions, _figures(trainer, options, len(texts), time.monotonic() - started), options, source)
 
 
 def _predict_embeddings(trainer: Trainer, options: Namespace) -> Figures:
     """Write the embedding of every row as JSON lines, or all of them as a matrix of NumPy."""
     config = trainer.model.config
-    given = {"--top-k": options.top_k, "--threshold": options.above}
-    for option, value in given.items():
-        if value is not None:
-            raise ValueError(f"{option} is {value}, and the model gives each text an embedding; leave it out")
+    _refuse("the model gives each text an embedding", {"--top-k": options.top_k, "--threshold": options.above})
     _refuse_table(options, "embeddings")
     source = rows_to_predict(options, config.trained_with, config.head)
-    dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
+    dataset = _encoded(trainer, source, options)
     output = trainer.predict(dataset)
     assert isinstance(dataset.windows, Sentences)
     assert isinstance(output.predictions, np.ndarray)
     predictions = EmbeddingPredictions.of(output.predictions, dataset.windows, texts_of(source, dataset))
-    figures: Figures = {"n": len(predictions.values), "output": options.output, "dtype": str(trainer.model.dtype)}
-    figures["runtime"] = output.metrics["test_runtime"]
+    figures = _figures(trainer, options, len(predictions.values), output.metrics["test_runtime"])
     if options.output is not None and options.output.endswith(".npy"):
         with open_output(options.output, binary=True) as file:
             predictions.write_npy(file)
         return figures
-    if _write_json_lines(predictions, options, source):
-        return figures
-    return figures | {"predictions": predictions.values.tolist()}
+    return _written(predictions, figures, options, source)
+
+
+_OF_HEADS: Mapping[str, Callable[[Trainer, Namespace], Figures]] = {
+    SEQUENCE: _predict_labels,
+    TOKEN: _predict_tags,
+    SPAN: _predict_answers,
+    MASKED: _predict_words,
+    ENCODER: _predict_embeddings,
+}
+"""Name of a head -> what writes the predictions of a model with it."""
+
+
+def _refuse(why: str, given: Mapping[str, float | None]) -> None:
+    """Raise ValueError for the first of these options that is given, of which the model can make nothing."""
+    for option, value in given.items():
+        if value is not None:
+            raise ValueError(f"{option} is {value}, and {why}; leave it out")
 
 
 def _refuse_table(options: Namespace, what: str) -> None:
@@ -193,17 +196,21 @@ def _refuse_table(options: Namespace, what: str) -> None:
         raise ValueError(f"--output is {options.output!r}; {what} are written as JSON lines: expected a name in .jsonl")
 
 
-def _write_json_lines(
-    predictions: TokenPredictions | AnswerPredictions | WordPredictions | EmbeddingPredictions,
-    options: Namespace,
-    source: DataFile | Table,
-) -> bool:
-    """Write predictions to `--output` or stdout; return False where `--json` is to have those of `--text` instead."""
+def _encoded(trainer: Trainer, source: DataFile | Table, options: Namespace) -> Dataset:
+    return encode_for(trainer.model.config, source, trainer.processing_class, trainer.args, **columns_of(options))
+
+
+def _figures(trainer: Trainer, options: Namespace, rows: int, seconds: float) -> Figures:
+    return {"n": rows, "output": options.output, "dtype": str(trainer.model.dtype), "runtime": seconds}
+
+
+def _written(predictions: Records, figures: Figures, options: Namespace, source: DataFile | Table) -> Figures:
+    """Write predictions as JSON lines to `--output` or stdout, or add those of `--text` to the figures of `--json`."""
     if options.output is not None:
         with open_output(options.output) as file:
-            predictions.write_json_lines(file)
+            write_json_lines(file, predictions.records())
     elif options.json and not isinstance(source, DataFile):
-        return False
+        return figures | {"predictions": predictions.as_pipeline()}
     else:
-        predictions.write_json_lines(sys.stdout)
-    return True
+        write_json_lines(sys.stdout, predictions.records())
+    return figures

@@ -18,7 +18,7 @@ def with_heads(model: Model, kept: Kept) -> Model:
         kept: for each layer that has weights of its own, places among the heads that it has.
     """
     config, tensors = model.config, dict(model.tensors)
-    width = config.hidden_size // config.num_attention_heads
+    width = config.head_width
     pruned = {layer: [*heads] for layer, heads in (config.pruned_heads or {}).items()}
     for layer, heads in enumerate(kept):
         lacking = pruned.get(layer, [])

@@ -70,14 +70,7 @@ class TeacherFunction:
             )
         self._width = student.config.num_outputs
 
-    def outputs(
-        self,
-        rows: Dataset,
-        args: DistillationTrainingArguments,
-        *,
-        what: str,
-        keep: bool = False,
-    ) -> Outputs:
+    def outputs(self, rows: Dataset, args: DistillationTrainingArguments, *, what: str) -> Outputs:
         """Return the function's logits for all rows, float32 (rows, num_labels), asking for those that are not known.
 
         Raises:

@@ -154,7 +154,7 @@ class Given:
             text += f"; {match.unused:,} more are for none of them"
         return text
 
-    def outputs(self, rows: Dataset, args: DistillationTrainingArguments, *, what: str, keep: bool = False) -> Outputs:
+    def outputs(self, rows: Dataset, args: DistillationTrainingArguments, *, what: str) -> Outputs:
         """Return the answers that came with the rows, float32 (rows, num_outputs), NaN where there are none.
 
         Of a student that answers for each token they are a `Ragged` of float32 (tokens, num_outputs).

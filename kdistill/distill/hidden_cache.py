@@ -121,8 +121,8 @@ def _sizes_of(model: Model, taps: Sequence[Tap]) -> _Sizes:
         if kind == "hidden":
             found[kind, layer] = _TapSize(model.config.hidden_size, 0)
         else:
-            heads, width = model.architecture.attention_of(model.config, layer)
-            found[kind, layer] = _TapSize(0, heads) if kind == "scores" else _TapSize(width, 0)
+            heads, width = model.config.layer_shapes()[layer].heads, model.config.head_width
+            found[kind, layer] = _TapSize(0, heads) if kind == "scores" else _TapSize(heads * width, 0)
     return found
 
 

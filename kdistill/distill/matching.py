@@ -16,7 +16,6 @@ from ..data.batch import Batch
 from ..models.configuration import Config
 from ..models.head_names import ENCODER, SEQUENCE
 from ..models.model import Tap
-from ..models.registry import ARCHITECTURES
 from ..system.files import json_text
 from ..system.names import listing
 from ..system.threads import get_num_threads
@@ -304,7 +303,8 @@ def _places(name: str, layers: int | Sequence[int], count: int, whose: str) -> l
 
 def _shape_of_attention(config: Config, layer: int) -> tuple[int, int]:
     """Return how many heads a layer has, and how many numbers its queries have for a token."""
-    return ARCHITECTURES[config.model_type].attention_of(config, layer)
+    heads = config.layer_shapes()[layer].heads
+    return heads, heads * config.head_width
 
 
 def _heads(match: Match, teacher: tuple[int, int], student: tuple[int, int]) -> int:

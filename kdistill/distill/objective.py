@@ -261,8 +261,8 @@ class Distillation:
             metrics |= {} if task.threshold is None else {"threshold": task.threshold}
             return {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "n"}
 
-        for source, of in zip(self.teachers.sources, outputs, strict=True):
-            source.metrics = measured(Teachers([source]), of)
+        for source, alone, of in zip(self.teachers.sources, self.teachers.alone(), outputs, strict=True):
+            source.metrics = measured(alone, of)
         if len(self.teachers) == 1:
             self.teachers.metrics = self.teachers.sources[0].metrics
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -55,7 +55,7 @@ class Source(Protocol):
     def check_student(self, student: Model, reader: PreTrainedTokenizerFast | None) -> None:
         """Raise ValueError for a student that cannot learn from this teacher."""
 
-    def outputs(self, rows: Dataset, args: DistillationTrainingArguments, *, what: str, keep: bool = ...) -> Outputs:
+    def outputs(self, rows: Dataset, args: DistillationTrainingArguments, *, what: str) -> Outputs:
         """Return the teacher's outputs for all rows, float32 (rows, num_outputs), or of each token a `Ragged`.
 
         They are logits, or the numbers of a regression or of embeddings. A row of NaN has no answer of this teacher.
@@ -64,7 +64,6 @@ class Source(Protocol):
             rows: the rows, in the order of the result.
             args: the training arguments.
             what: what a progress bar calls the rows.
-            keep: remember the outputs, in place of those kept before, so that a report on the same rows need not ask.
 
         Raises:
             FloatingPointError: outputs are infinite, or NaN where the teacher has to have an answer.
@@ -91,6 +90,7 @@ class Teachers:
         self.weights = weights_of_teachers(weights, len(sources))
         self.models = [source for source in sources if isinstance(source, Teacher)]
         self.metrics: dict[str, Any] = {}
+        self._kept: tuple[Dataset, tuple[Outputs, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -170,8 +170,26 @@ class Teachers:
         what: str,
         keep: bool = False,
     ) -> tuple[Outputs, ...]:
-        """Return the outputs of each teacher, see `Source.outputs`."""
-        return tuple(source.outputs(rows, args, what=what, keep=keep) for source in self.sources)
+        """Return the outputs of each teacher, see `Source.outputs`.
+
+        With `keep` they are remembered, in place of those kept before, so that a report on the same rows need not ask.
+        """
+        kept = self._kept
+        if not keep and kept is not None and kept[0].ids is rows.ids:
+            return kept[1]
+        found = tuple(source.outputs(rows, args, what=what) for source in self.sources)
+        if keep:
+            self._kept = rows, found
+        return found
+
+    def alone(self) -> Iterator[Teachers]:
+        """Yield each of them without the others, with its outputs that are kept."""
+        for place, source in enumerate(self.sources):
+            one = Teachers([source])
+            if self._kept is not None:
+                rows, outputs = self._kept
+                one._kept = rows, (outputs[place],)
+            yield one
 
     def mixed(
         self, outputs: Sequence[Outputs], task: Task, args: DistillationTrainingArguments, labels: Labels | None
@@ -240,6 +258,7 @@ class Teachers:
 
     def keep_types(self, settled: Mapping[str, Any], args: DistillationTrainingArguments) -> None:
         """Let models answer in the compute types that were chosen before, see `Teacher.keep_type`."""
+        self._kept = None
         each = settled.get("teachers", [settled])
         for place, teacher in enumerate(self.models):
             teacher.keep_type(each[place] if place < len(each) else {}, args)

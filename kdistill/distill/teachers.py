@@ -64,7 +64,6 @@ class Teacher:
         self.choice: TypeChoice | None = None
         self.name = "the teacher" if name is None else name
         self.metrics: dict[str, Any] = {}
-        self._kept: tuple[Dataset, Outputs] | None = None
         self._answering = threading.Lock()
         self._named: str | None = None  # the compute type that is not to be chosen
         self._directions: Callable[[], NDArray[np.float64]] | None = None
@@ -106,7 +105,6 @@ class Teacher:
                 "new run in another output_dir"
             )
         self.choice = earlier or (None if named is None else TypeChoice(named))
-        self._kept = None
 
     def choose_type(self, rows: Dataset, args: DistillationTrainingArguments, student: Config) -> None:
         """Choose the compute type by a check on the first rows and print it, unless it is known. See `chosen_type`.
@@ -160,31 +158,13 @@ class Teacher:
             found["dtype_check"] = {"rows": self.choice.rows, **checks}
         return found
 
-    def outputs(
-        self,
-        rows: Dataset,
-        args: DistillationTrainingArguments,
-        *,
-        what: str,
-        keep: bool = False,
-    ) -> Outputs:
+    def outputs(self, rows: Dataset, args: DistillationTrainingArguments, *, what: str) -> Outputs:
         """Return the logits of all rows, float32 (rows, num_labels), from the teacher cache where they are there.
 
         Of a teacher that answers for each token they are a `Ragged` of float32 (tokens, num_labels); of a language
         model they are its scores of the hidden words (`Task.outputs`), which are not cached. Embeddings are as wide as
         the student's, see `suit_width`.
-
-        Args:
-            rows: the rows, in the order of the result.
-            args: whether to use the cache (`teacher_cache`) and to show progress (`disable_tqdm`).
-            what: what the progress bar calls the rows.
-            keep: remember the logits, in place of those kept before, so that a report on the same rows need not ask.
-
-        Raises:
-            FloatingPointError: logits are not finite.
         """
-        if not keep and self._kept is not None and self._kept[0].ids is rows.ids:
-            return self._kept[1]
         with Progress(f"teacher, {what}", unit="rows", quiet=args.disable_tqdm) as progress:
             if rows.hidden:
                 size = args.per_device_eval_batch_size
@@ -197,8 +177,6 @@ class Teacher:
         if self._directions is not None:
             assert isinstance(logits, np.ndarray)
             logits = projected(logits, self._directions(), unit=self._unit)
-        if keep:
-            self._kept = rows, logits
         return logits
 
     def suit_width(self, student: Config, rows: Dataset | None, args: DistillationTrainingArguments) -> None:

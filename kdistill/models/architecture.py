@@ -132,18 +132,9 @@ class Architecture:
     def encoder(self, config: Config) -> dict[str, Any]:
         """Return the shape of the encoder as `_core.layout` takes it."""
         shape = {name: getattr(config, field) for name, field in _FIELDS.items()}
-        places = {
-            "head_width": config.hidden_size // config.num_attention_heads,
-            "first_position": config.first_position,
-        }
+        places = {"head_width": config.head_width, "first_position": config.first_position}
         layers = tuple(map(tuple, config.layer_shapes()))
         return shape | {"layers": layers, **places} | self.facts(config)
-
-    def attention_of(self, config: Config, layer: int) -> tuple[int, int]:
-        """Return how many attention heads a layer has, and how many numbers a token's query has in all of them."""
-        shape = self.encoder(config)
-        heads = shape["layers"][layer][0]
-        return heads, heads * shape["head_width"]
 
     def head(self, name: str, config: Config) -> dict[str, Any]:
         """Return the head of this name as `_core.layout` takes it."""

@@ -352,6 +352,11 @@ class Config:
         )
 
     @property
+    def head_width(self) -> int:
+        """The numbers that one attention head has for each token; that of a layer's heads is in `layer_shapes`."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
     def first_position(self) -> int:
         """The row of the position table that the first token of a text has."""
         return (self.pad_token_id or 0) + 1 if self.after_padding else 0

@@ -47,7 +47,7 @@ def _products(config: Config, lengths: NDArray[np.integer[Any]], cls_only: bool)
     """Return the operations of the products with weights, and those of attention's two products."""
     lengths = np.asarray(lengths, np.float64)
     sequences, tokens, squares = float(len(lengths)), float(lengths.sum()), float(np.square(lengths).sum())
-    C, D = float(config.hidden_size), config.hidden_size // config.num_attention_heads
+    C, D = float(config.hidden_size), config.head_width
     architecture = ARCHITECTURES[config.model_type]
     tables, head = architecture.encoder(config).get("embedding_width", 0), architecture.head(config.head, config)
     reads_first = head["pick"] == "first"

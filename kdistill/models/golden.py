@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,9 @@ class Computing(Protocol):
     @property
     def num_labels(self) -> int: ...
     def forward(self, batch: Batch, *, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]: ...
+
+
+Loaded = TypeVar("Loaded", bound=Computing)
 
 
 def computed_by(model: Computing) -> str:
@@ -118,3 +123,35 @@ def why_not_golden(model: Computing, directory: Path, quantization: Quantization
     if found <= quantization.golden_tolerance:
         return None
     return f"they differ by up to {found:.3g}, and {quantization.golden_tolerance:.3g} is allowed"
+
+
+def load_artefact(
+    load: Callable[[str | None, Quantization], Loaded], directory: Path, quantization: Quantization, compute: str | None
+) -> Loaded:
+    """Return the model of an int8 artefact: in int8, or in float32 with a warning where int8 fails its check here.
+
+    Args:
+        load: (compute type, quantization) -> the model.
+        directory: where it is.
+        quantization: what it states.
+        compute: the type that was asked for; None: the artefact's own. In another one nothing is checked.
+
+    Raises:
+        ValueError: as `why_not_golden`.
+    """
+    if compute not in (None, quantization.dtype):
+        warnings.warn(
+            f"{directory} is an int8 artefact, and is read in {compute}: its weights are its integers times their "
+            "scales",
+            stacklevel=3,
+        )
+        return load(compute, quantization)
+    model = load(quantization.dtype, quantization)
+    if (difference := why_not_golden(model, directory, quantization)) is None:
+        return model
+    warnings.warn(
+        f"{directory} does not give its golden logits in int8 here: {difference}. It is computed in float32 "
+        "instead, with the same weights",
+        stacklevel=3,
+    )
+    return load("float32", quantization)

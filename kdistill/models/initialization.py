@@ -16,7 +16,7 @@ from .parameters import Flat
 from .vocabularies import CommonTokens
 
 WORD_EMBEDDINGS = "embeddings.word"
-POSITION_EMBEDDINGS = "embeddings.position"
+_POSITION = "embeddings.position"
 _TYPE, _NORM_WEIGHT = "embeddings.type", "embeddings.norm"
 PROJECTION, _RELATIVE = "embeddings.projection", "relative_bias"
 _HEAD_DENSE, _HEAD_NORM, _HEAD_WORDS, _HEAD_BIAS = "head.dense", "head.norm", "head.output", "head.output.bias"
@@ -109,6 +109,28 @@ def teacher_tensors(
     return tensors | _copied_layers(teacher.config, teacher.tensors, config, layers)
 
 
+def put_taken(
+    views: Mapping[str, Flat], tensors: Mapping[str, Flat], config: Config, common: CommonTokens | None
+) -> None:
+    """Write what `teacher_tensors` returns into a student's tensors, which hold initial values.
+
+    Args:
+        views: the student's tensors by canonical name; what it lacks is left out.
+        tensors: canonical name -> values.
+        config: the student's.
+        common: the tokens that both know; None: the vocabularies are the same, but for padding.
+    """
+    for name, value in tensors.items():
+        if name not in views:
+            continue
+        if name in BY_WORD and common is not None:
+            views[name][common.ours] = value
+        elif name == _POSITION:
+            views[name][config.first_position :] = value
+        else:
+            views[name][: len(value)] = value  # a word table that is padded further keeps its own last rows
+
+
 def _language_head(
     teacher: Source,
     taken: slice | NDArray[np.int64],
@@ -186,14 +208,14 @@ def _copied_embeddings(teacher: Source, words: Flat, config: Config) -> dict[str
     Where the student has no types, the first one is added to all positions, since the teacher saw it with each.
     """
     tensors = {name: value for name, value in teacher.tensors.items() if name.startswith((_NORM_WEIGHT, _RELATIVE))}
-    positions, types = teacher.tensors[POSITION_EMBEDDINGS][teacher.config.first_position :], _types(teacher)
+    positions, types = teacher.tensors[_POSITION][teacher.config.first_position :], _types(teacher)
     if config.type_vocab_size:
         tensors[_TYPE] = types[np.minimum(np.arange(config.type_vocab_size), len(types) - 1)]
         if len(types) < config.type_vocab_size:
             tensors[_TYPE][len(types) :] = types[0]
     else:
         positions = positions + types[0]
-    return tensors | {WORD_EMBEDDINGS: words, POSITION_EMBEDDINGS: positions}
+    return tensors | {WORD_EMBEDDINGS: words, _POSITION: positions}
 
 
 def _projected_embeddings(
@@ -207,7 +229,7 @@ def _projected_embeddings(
     raw table; since AdamW's steps have one size whatever the values, the student moves its words less and generalises
     better (docs/accuracy.md).
     """
-    positions = teacher.tensors[POSITION_EMBEDDINGS][teacher.config.first_position :].astype(np.float64)
+    positions = teacher.tensors[_POSITION][teacher.config.first_position :].astype(np.float64)
     types, gamma = (values.astype(np.float64) for values in (_types(teacher), teacher.tensors[_NORM_WEIGHT]))
     around = positions.mean(axis=0) + types[0]
 
@@ -234,7 +256,7 @@ def _projected_embeddings(
     through_norm = gamma / deviation
     tensors = {
         WORD_EMBEDDINGS: np.concatenate([((seen(rows)[0] - mean) @ components).astype(np.float32) for rows in blocks]),
-        POSITION_EMBEDDINGS: ((positions - positions.mean(axis=0)) * through_norm @ components).astype(np.float32),
+        _POSITION: ((positions - positions.mean(axis=0)) * through_norm @ components).astype(np.float32),
     }
     if config.type_vocab_size:
         moved = ((types - types[0]) * through_norm @ components).astype(np.float32)

@@ -5,11 +5,8 @@ More than 500 lines, since a class is whole in one file.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -28,34 +25,31 @@ from ..system.compute import compute_type, warn_if_portable
 from ..system.foreign import check_kind
 from ..system.memory import require_memory, workspace
 from ..system.names import missing_attribute
-from ..system.notebook import folded, html_table
 from ..system.seeds import chosen_seed
 from ..system.threads import aligned_zeros, get_num_threads, lock, read_only, sparse_zeros
 from .architecture import Architecture, Names
 from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import check_config
 from .configuration import CONFIG_FILE, Config, write_config
-from .golden import why_not_golden
-from .head_names import LABELLED
+from .content_key import logits_key, weights_digest
+from .golden import load_artefact
 from .initialization import (
-    BY_WORD,
-    POSITION_EMBEDDINGS,
     PROJECTION,
     WORD_EMBEDDINGS,
     Source,
+    put_taken,
     random_tensor,
     resized_rows,
     teacher_tensors,
 )
-from .layer_shapes import in_words
 from .loading import check_sizes_of_weights, load_parameters
 from .packed import PackedFilling, bytes_packed_alone, bytes_without_products, is_product
 from .parameters import Flat, IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
 from .quantization import Quantization, read_quantization
+from .shown import as_html, in_one_line
 from .transformers_names import ATTRIBUTES
 from .vocabularies import common_tokens
 
-_HASHED_FLOATS = 1 << 22  # in one go
 Tap = tuple[str, int]
 
 
@@ -236,22 +230,7 @@ class Model:
         )
         if quantization is None:
             return load(compute)
-        if compute not in (None, quantization.dtype):
-            warnings.warn(
-                f"{directory} is an int8 artefact, and is read in {compute}: its weights are its integers times their "
-                "scales",
-                stacklevel=2,
-            )
-            return load(compute, quantization)
-        model = load(quantization.dtype, quantization)
-        if (difference := why_not_golden(model, directory, quantization)) is None:
-            return model
-        warnings.warn(
-            f"{directory} does not give its golden logits in int8 here: {difference}. It is computed in float32 "
-            "instead, with the same weights",
-            stacklevel=2,
-        )
-        return load("float32", quantization)
+        return load_artefact(load, directory, quantization, compute)
 
     @classmethod
     def _load(
@@ -344,16 +323,7 @@ class Model:
         given = Source(teacher.config, arrays, teacher.head_activation)
         tensors = teacher_tensors(given, student.config, student.head_activation, layers, token_counts, common)
         with student.writing() as flat:
-            views = TensorViews(flat, by_canonical_name(student.layout))
-            for name, value in tensors.items():
-                if name not in views:
-                    continue
-                if name in BY_WORD and common is not None:
-                    views[name][common.ours] = value
-                elif name == POSITION_EMBEDDINGS:
-                    views[name][config.first_position :] = value
-                else:
-                    views[name][: len(value)] = value  # a word table that is padded further keeps its own last rows
+            put_taken(TensorViews(flat, by_canonical_name(student.layout)), tensors, config, common)
         student.has_new_layers = not any(name.startswith("layer.") for name in tensors)
         return student
 
@@ -743,41 +713,15 @@ class Model:
     def weights_hash(self) -> str:
         """Return the content key of the logits: a sha256 of weights, config, head, compute type and instruction set."""
         if self._hash is None or not self.frozen:
-            fields = {"num_labels": self.num_labels, **self.architecture.logit_fields(self.config)}
-            about = [fields, _core.NUMERICS_VERSION, _core.ISA_LEVEL, _core.BLIS_VERSION, *self._beyond_the_usual()]
-            digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-            if self._compute == "float32":
-                self._hash_weights(digest)
-            else:
-                digest.update(self.weights_digest().encode())
-            self._hash = digest.hexdigest()
+            weights = self.flat_parameters if self._compute == "float32" else self.weights_digest()
+            self._hash = logits_key(self.architecture, self.head, self.config, self._compute, weights)
         return self._hash
 
     def weights_digest(self) -> str:
         """Return a sha256 of the float32 weights, the same on every CPU and in every compute type."""
         if self._digest is None or not self.frozen:
-            digest = hashlib.sha256()
-            self._hash_weights(digest)
-            self._digest = digest.hexdigest()
+            self._digest = weights_digest(self.flat_parameters)
         return self._digest
-
-    def _hash_weights(self, digest: hashlib._Hash) -> None:
-        flat = self.flat_parameters
-        for start in range(0, flat.size, _HASHED_FLOATS):  # signals are answered in between
-            digest.update(flat[start : start + _HASHED_FLOATS].data)
-
-    def _beyond_the_usual(self) -> list[list[Any]]:
-        """Return what else logits depend on, beside what those of a BERT classifier in float32 do.
-
-        Of that it is empty, so that the logits that earlier versions kept are still found.
-        """
-        differences = self.architecture.differences(self.head, self.config)
-        beyond: list[list[Any]] = [["computed", differences]] if differences else []
-        if self._compute != "float32":
-            beyond.append(["compute", self._compute, _core.COMPUTE[self._compute]])
-        if self._compute == "bfloat16":
-            beyond.append(["attention", "bfloat16"])  # before, attention was float32
-        return beyond
 
     if not TYPE_CHECKING:
 
@@ -926,47 +870,13 @@ class Model:
         return self.core
 
     def __repr__(self) -> str:
-        c = self.config
-        heads, units = in_words(c.layer_shapes())
-        pruned = "" if c.pruned_heads is None else f"heads {heads}, "
-        return (
-            f"{type(self).__name__}(L{c.num_hidden_layers}-H{c.hidden_size}-A{c.num_attention_heads}, {pruned}"
-            f"feed-forward {units}, vocabulary {c.vocab_size}, {self._outputs()}"
-            f"{self.num_parameters():,} parameters{self._state()})"
-        )
-
-    def _outputs(self) -> str:
-        return f"{self.num_labels} labels, " if self.head in LABELLED else ""
-
-    def _state(self) -> str:
-        if not self.frozen:
-            return ""
-        return ", frozen" if self._compute == "float32" else f", frozen in {self._compute}"
+        state = "frozen" if self._compute == "float32" else f"frozen in {self._compute}"
+        return in_one_line(type(self).__name__, self.config, self.layout, state if self.frozen else "")
 
     def _repr_html_(self) -> str:
         """Return the shape as HTML for Jupyter, with a folded list of all tensors."""
-        c = self.config
-        heads, units = in_words(c.layer_shapes())
-        words = int(np.prod(next(tensor.shape for tensor in self.layout if tensor.canonical == WORD_EMBEDDINGS)))
-        rows = [
-            ("layers", c.num_hidden_layers),
-            ("hidden size", c.hidden_size),
-            ("attention heads", heads),
-            ("feed-forward", units),
-            ("vocabulary", c.vocab_size),
-            ("positions", c.max_position_embeddings),
-            ("labels", ", ".join(c.id2label.values())),
-            ("parameters", self.num_parameters()),
-            ("of these word embeddings", words),
-            ("state", "frozen (a teacher)" if self.frozen else "trainable"),
-            ("compute type", self._compute),
-        ]
-        tensors = html_table(
-            "",
-            ((t.name, " x ".join(map(str, t.shape)), int(np.prod(t.shape))) for t in self.layout),
-            header=("tensor", "shape", "parameters"),
-        )
-        return html_table(type(self).__name__, rows) + folded(f"{len(self.layout)} tensors", tensors)
+        state = "frozen (a teacher)" if self.frozen else "trainable"
+        return as_html(type(self).__name__, self.config, self.layout, state, self._compute)
 
 
 def check_model(name: str, value: object) -> None:

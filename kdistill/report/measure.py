@@ -17,7 +17,6 @@ from ..data.dataset import Dataset
 from ..data.labels import NO_LABEL, labelled_rows
 from ..data.overlap import find_overlap
 from ..data.ragged import Outputs, take_rows, units
-from ..distill.sources import Teachers
 from ..metrics.mcnemar import mcnemar
 from ..metrics.prediction import Labels, Logits, labelled_answers
 from ..models.model import Model
@@ -137,7 +136,7 @@ def _measured_each(subject: Subject, rows: Dataset) -> list[Measured | None]:
     """Measure each of several teachers; None for one that lacks an answer."""
     if subject.teachers is None or len(subject.teachers) == 1:
         return []
-    alone = [replace(subject, teachers=Teachers([source])) for source in subject.teachers.sources]
+    alone = [replace(subject, teachers=teacher) for teacher in subject.teachers.alone()]
     return [_measured_teacher(one, rows, one.teacher_logits(rows)) for one in alone]
 
 

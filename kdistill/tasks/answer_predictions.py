@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any
 
-from ..system.files import json_text
 from .answer_spans import QuestionAnswers, SpanAnswer
 
 
@@ -36,10 +35,9 @@ class AnswerPredictions:
                 record["n_best"] = [_record(answer) for answer in answers.n_best[: self.top_k]]
             yield record
 
-    def write_json_lines(self, file: TextIO) -> None:
-        """Write a JSON object a line."""
-        for record in self.records():
-            file.write(json_text(record, ensure_ascii=False) + "\n")
+    def as_pipeline(self) -> list[Any]:
+        """Return the records."""
+        return list(self.records())
 
 
 def _record(answer: SpanAnswer) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from ..metrics.prediction import EvalPrediction, Labels, Logits, labelled_answer
 from ..metrics.regression import pearson
 from ..models.model import Model
 from ..models.trained_with import TrainedWith
+from ..system.files import json_text
 from ..system.names import listing
 
 
@@ -77,6 +78,32 @@ def _of_decisions(metric: Callable[[Any, Any], float], answers: Answers) -> floa
 
 def _of_scores(metric: Callable[[Logits, Any], float], answers: Answers) -> float:
     return metric(answers.logits, answers.true)
+
+
+def usage_of_pipeline(variable: str, call: str, arguments: str = "") -> Callable[[str, str, Model], list[str]]:
+    """Return `Task.usage` of a task whose pipeline is called: `call`, after it was made as `variable`."""
+
+    def usage(tag: str, name: str, model: Model) -> list[str]:
+        return [_loaded_by_transformers(tag), "", f'{variable} = kd.pipeline("{tag}", model={name}{arguments})', call]
+
+    return usage
+
+
+def usage_of_classifier(tag: str, name: str, model: Model) -> list[str]:
+    """Return lines that get logits of texts, or of pairs where the model was trained on pairs."""
+    pairs = model.config.trained_with.text_pair_column is not None
+    texts = '["a text"], ["the second of a pair"]' if pairs else '["a text", "another text"]'
+    return [
+        _loaded_by_transformers(tag),
+        "",
+        f"tokenizer = kd.AutoTokenizer.from_pretrained({name})",
+        f"model = kd.{type(model).__name__}.from_pretrained({name})",
+        f"logits = model(**tokenizer({texts})).logits  # ({1 if pairs else 2}, {model.config.num_labels})",
+    ]
+
+
+def _loaded_by_transformers(tag: str) -> str:
+    return f'import kdistill as kd  # transformers loads it too: pipeline("{tag}", model=...)'
 
 
 _MOST_IN_WORDS = 50
@@ -160,6 +187,9 @@ class Task:
         learns_from: how a model comes to it, for the model card.
         rows_are: what the model is measured on, for the model card and summaries.
         loss_is: what the loss of an evaluation is, a sentence for the model card.
+        metrics_are: what is to be known of the metrics, likewise; empty where their names say all.
+        usage: (pipeline_tag, the model's name as Python writes it, model) -> lines of Python for the model card that
+            use the model.
     """
 
     name: str
@@ -200,6 +230,8 @@ class Task:
     rows_are: str = "labelled rows"
     loss_is: str = "The loss is against the labels."
     right_when: str = ""
+    metrics_are: str = ""
+    usage: Callable[[str, str, Model], list[str]] = usage_of_classifier
 
     @property
     def makes_labels(self) -> bool:
@@ -292,6 +324,12 @@ def write_tsv(file: TextIO, columns: Iterable[str], rows: Iterable[Iterable[obje
     file.write("\t".join(map(tsv_field, ["index", *columns])) + "\n")
     for index, values in enumerate(rows):
         file.write("\t".join(map(tsv_field, [str(index), *map(str, values)])) + "\n")
+
+
+def write_json_lines(file: TextIO, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSON object a line, with all digits."""
+    for record in records:
+        file.write(json_text(record, ensure_ascii=False) + "\n")
 
 
 def tsv_field(text: str, separators: str = "\t\r\n") -> str:

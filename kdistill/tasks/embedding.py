@@ -23,6 +23,7 @@ from ..metrics.embeddings import cosines, mean_squared_error
 from ..metrics.prediction import Labels, Logits
 from ..metrics.regression import pearson, spearmanr
 from ..models.head_names import ENCODER
+from ..models.model import Model
 from . import regression
 from .base import Answers, Metric, Task
 
@@ -71,6 +72,15 @@ def _with_loss(loss: str) -> Task:
     return replace(TASK, teacher_loss=partial(_teacher_loss, loss=loss))
 
 
+def _usage(tag: str, name: str, model: Model) -> list[str]:
+    return [
+        "import kdistill as kd  # sentence-transformers loads it too: SentenceTransformer(...)",
+        "",
+        f'embed = kd.pipeline("{tag}", model={name}, pooling="model")',
+        f'vectors = embed(["a text", "another text"])  # (2, {model.config.num_outputs})',
+    ]
+
+
 TASK = Task(
     name=ENCODER,
     pipeline_tag="feature-extraction",
@@ -101,5 +111,6 @@ TASK = Task(
     nearness=lambda embeddings, reference: float(cosines(embeddings, reference).min()),
     mixing=NUMBERS,
     encode=encode_sentences,
+    usage=_usage,
     with_loss=_with_loss,
 )

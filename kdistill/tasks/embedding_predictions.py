@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data.sentences import Sentences
-from ..system.files import json_text
 
 _NAMES = ("embedding", "embedding_pair")
 
@@ -43,10 +42,10 @@ class EmbeddingPredictions:
             named = zip(_NAMES, vectors.reshape(-1, vectors.shape[-1]).tolist(), strict=False)
             yield {"index": row, **dict(named), **{name: column[row] for name, column in self.texts.items()}}
 
-    def write_json_lines(self, file: TextIO) -> None:
-        """Write a JSON object a line, see `records`, with all digits."""
-        for record in self.records():
-            file.write(json_text(record, ensure_ascii=False) + "\n")
+    def as_pipeline(self) -> list[Any]:
+        """Return the numbers of each row."""
+        listed: list[Any] = self.values.tolist()
+        return listed
 
     def write_npy(self, file: BinaryIO) -> None:
         """Write the values in NumPy's format, also into a pipe."""

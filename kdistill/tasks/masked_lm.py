@@ -22,7 +22,7 @@ from ..metrics.prediction import Labels, Logits
 from ..models.head_names import MASKED
 from ..models.heads import MaskedLanguageModel
 from ..models.model import Model
-from .base import Answers, Task
+from .base import Answers, Task, usage_of_pipeline
 
 _LOSS, _RIGHT = 0, 1  # columns of the scores
 
@@ -96,6 +96,7 @@ TASK = Task(
     taught=_taught,
     outputs=_scores,
     option=MASKED,
+    usage=usage_of_pipeline("fill", 'fill(f"Anna lives in {fill.tokenizer.mask_token}.")'),
     learns_from="trained to predict hidden words",
     rows_are="blocks of text with hidden words",
     loss_is="The loss is the mean cross-entropy of the hidden words, which are the same in every evaluation, and the "

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics.prediction import Logits
-from ..system.files import json_text
 from .base import Task, tsv_field, write_tsv
 
 DIGITS = 6
@@ -58,10 +57,9 @@ class Predictions:
 
         write_tsv(file, [*self._columns(), *self.texts], (map(shown, row) for row in self._rows()))
 
-    def write_json_lines(self, file: TextIO) -> None:
-        """Write a JSON object a line: index, prediction (a name, a list of them, a number or null), scores, texts."""
-        for row in range(len(self.scores)):
-            file.write(json_text(self._record(row), ensure_ascii=False) + "\n")
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield what JSON lines hold: index, prediction (a name, a list of them, a number or null), scores, texts."""
+        return map(self._record, range(len(self.scores)))
 
     def as_pipeline(self) -> list[Any]:
         """Return what `transformers.pipeline` returns: label and score of each row, or a list of them.

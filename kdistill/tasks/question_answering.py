@@ -30,6 +30,7 @@ from ..losses.weights import LabelWeights
 from ..metrics import answers as scoring
 from ..metrics.prediction import EvalPrediction, Logits
 from ..models.head_names import SPAN
+from ..models.model import Model
 from ..models.trained_with import TrainedWith
 from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
 from . import regression
@@ -264,6 +265,15 @@ def _right_rows(predicted: Answered, true: SpanTargets) -> NDArray[np.bool_]:
     return predicted.scores.exact > 0
 
 
+def _usage(tag: str, name: str, model: Model) -> list[str]:
+    return [
+        "import kdistill as kd  # transformers loads the model too, and up to version 4 has such a pipeline",
+        "",
+        f'answer = kd.pipeline("{tag}", model={name})',
+        'answer(question="Where does she live?", context="Anna lives in Paris.")',
+    ]
+
+
 TASK = Task(
     name=SPAN,
     pipeline_tag="question-answering",
@@ -285,6 +295,8 @@ TASK = Task(
     card_metric="f1",
     right_rows=_right_rows,
     right_when="the answer is an exact match",
+    metrics_are="exact_match and f1 are those of SQuAD's official evaluation, in percent.",
+    usage=_usage,
     constant=None,
     threshold_is="above which no answer is given, has the best F1",
     score_function="none",

@@ -23,8 +23,9 @@ from ..metrics.classification import Classes
 from ..metrics.entities import Tagged
 from ..metrics.prediction import Labels, Logits
 from ..models.head_names import TOKEN
+from ..models.model import Model
 from . import single_label
-from .base import Task, in_words, of_decisions
+from .base import Task, in_words, of_decisions, usage_of_pipeline
 
 _SCORES = ("f1", "precision", "recall")
 
@@ -107,6 +108,12 @@ def _with_names(label_names: tuple[str, ...]) -> Task:
     )
 
 
+def _usage(tag: str, name: str, model: Model) -> list[str]:
+    joined = entities.have_entities([*model.config.id2label.values()])
+    shown = usage_of_pipeline("tag", 'tag("Anna lives in Paris.")', ', aggregation_strategy="simple"' if joined else "")
+    return shown(tag, name, model)
+
+
 TASK = Task(
     name=TOKEN,
     pipeline_tag="token-classification",
@@ -131,6 +138,7 @@ TASK = Task(
     card_metric="f1",
     right_rows=entities.right_examples,
     right_when="all of its words have the right tag",
+    usage=_usage,
     constant=_constant,
     score_function="softmax",
     answers=single_label.TASK.answers,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from ..data.windows import Windows
 from ..data.words import WordRows
 from ..metrics.classification import softmax
 from ..metrics.entities import ENTITY_TAG
-from ..system.files import json_text
 
 _OPENS, _CLOSES = "BSU", "ESLU"
 
@@ -64,10 +63,9 @@ class TokenPredictions:
     rows: WordRows
     windows: Windows
 
-    def write_json_lines(self, file: TextIO) -> None:
-        """Write a JSON object a line: index, text or tokens, the tags of the words, and the spans that these mark."""
-        for record in self.records():
-            file.write(json_text(record, ensure_ascii=False) + "\n")
+    def as_pipeline(self) -> list[Any]:
+        """Return the spans of each row."""
+        return [record["entities"] for record in self.records()]
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield what is written for each row.

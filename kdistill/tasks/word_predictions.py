@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
-
-from ..system.files import json_text
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,6 @@ class WordPredictions:
         for index, words in enumerate(self.words):
             yield {"index": index, "words": words}
 
-    def write_json_lines(self, file: TextIO) -> None:
-        """Write a JSON object a line."""
-        for record in self.records():
-            file.write(json_text(record, ensure_ascii=False) + "\n")
+    def as_pipeline(self) -> list[Any]:
+        """Return the words of each text."""
+        return [record["words"] for record in self.records()]

@@ -1,4 +1,4 @@
-"""Encoded rows as a tokenizer returns them: lists of token ids or arrays, padded on request."""
+"""Encoded rows as a tokenizer returns them: lists of token ids or arrays."""
 
 from __future__ import annotations
 
@@ -161,44 +161,14 @@ def encoding_columns(encodings: Sequence[Any], names: Iterable[str]) -> dict[str
     return {name: [getattr(row, ENCODING_COLUMNS[name]) for row in encodings] for name in names}
 
 
-def padded_width(
-    padding: bool | str,
-    *,
-    longest: int,
-    max_length: int | None,
-    model_max_length: int,
-    pad_to_multiple_of: int | None = None,
-) -> int:
-    """Return the width in tokens to pad rows to, 0 for no padding.
+def asked_columns(asked: Mapping[str, bool | None], usual: Sequence[str]) -> list[str]:
+    """Return the names of the columns that a call returns, in their order.
 
     Args:
-        padding: as in a tokenizer call.
-        longest: tokens of the longest row.
-        max_length: width for padding="max_length" (default: `model_max_length`).
-        model_max_length: the tokenizer's limit, `NO_MAX_LENGTH` if it has none.
-        pad_to_multiple_of: round the width up to a multiple of this.
-
-    Raises:
-        ValueError: another `padding`, or "max_length" without any limit.
+        asked: for the columns that an argument is about, what it is; None: it was not given.
+        usual: the names of those that a call returns unasked, `model_input_names`.
     """
-    if padding is False or padding == "do_not_pad":
-        return 0
-    if padding is True or padding == "longest":
-        width = longest
-    elif padding == "max_length":
-        width = max_length if max_length is not None else model_max_length
-        if width >= NO_MAX_LENGTH:
-            raise ValueError('padding="max_length" needs a max_length: this tokenizer states no model_max_length')
-    else:
-        raise ValueError(f'padding is {padding!r}; expected True, False, "longest" or "max_length"')
-    return width if pad_to_multiple_of is None else -(-width // pad_to_multiple_of) * pad_to_multiple_of
-
-
-def pad_rows(rows: Iterable[list[int]], width: int, filler: int, side: str) -> None:
-    """Add `filler` to the "right" or "left" of each row up to `width`, in place; longer rows stay as they are."""
-    for row in rows:
-        place = len(row) if side == "right" else 0
-        row[place:place] = [filler] * (width - len(row))
+    return [name for name in ENCODING_COLUMNS if asked.get(name) or (asked.get(name) is None and name in usual)]
 
 
 def columns_of(

@@ -13,6 +13,8 @@ from .shortening import CHARACTERS_OF_A_TOKEN, Shortener
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
+TRUNCATION_STRATEGIES = ("longest_first", "only_first", "only_second")
+
 
 class Cut(NamedTuple):
     """How rows are truncated.
@@ -28,6 +30,15 @@ class Cut(NamedTuple):
     side: str = "right"
     strategy: str = "longest_first"
     stride: int = 0
+
+    @classmethod
+    def asked(cls, truncation: bool | str, max_length: int | None, side: str, stride: int) -> Cut:
+        """Return what the argument `truncation` of a call asks for. Raises ValueError for a strategy that is none."""
+        if isinstance(truncation, bool) or truncation == "do_not_truncate":
+            return cls(max_length, side, stride=stride)
+        if truncation not in TRUNCATION_STRATEGIES:
+            raise ValueError(f"truncation is {truncation!r}; expected True, False or one of {TRUNCATION_STRATEGIES}")
+        return cls(max_length, side, truncation, stride)
 
 
 class RowEncoder:

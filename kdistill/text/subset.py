@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 # How Unigram and BPE with byte_fallback write a byte that is no part of a known character.
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+
+
+def reduced(content: Mapping[str, Any], ids: Iterable[int]) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """Return a tokenizer.json with these entries, and those without which the others would not be spelled.
+
+    Args:
+        content: the tokenizer.json.
+        ids: of the entries to keep.
+
+    Returns:
+        The tokenizer.json, and the ids of its entries in the given one, int64, ascending.
+
+    Raises:
+        ValueError: an id is none of the vocabulary, or the model has another kind of vocabulary.
+    """
+    check_can_be_subset(content)
+    known, wanted = {*entries_of(content).values()}, {*map(int, ids)}
+    if wanted - known:
+        raise ValueError(f"the vocabulary has no entry {min(wanted - known)}; expected ids of its {len(known)}")
+    kept = np.array(sorted(with_parts(content, wanted | spelling_entries(content))), np.int64)
+    return subset(content, kept.tolist()), kept
 
 
 def check_can_be_subset(content: Mapping[str, Any]) -> None:

@@ -5,17 +5,15 @@ Above 500 lines, because the class has as many methods as that interface; each i
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy, deepcopy
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,28 +23,23 @@ from ..system.foreign import check_kind
 from ..system.names import check_others, missing_attribute
 from .blocks import Input, OffsetRow, TokenRow, WordRow, call_backend, inputs_of, word_inputs_of
 from .comparison import pipeline_differences, vocabulary_differences
-from .encodings import (
-    ENCODING_COLUMNS,
-    NO_MAX_LENGTH,
-    BatchEncoding,
-    as_result,
-    columns_of,
-    encoding_columns,
-    pad_rows,
-    padded_width,
-)
-from .kinds import Kind, kind_of
+from .content_hash import content_hash
+from .encodings import NO_MAX_LENGTH, BatchEncoding, as_result, asked_columns, columns_of, encoding_columns
+from .kinds import Kind
 from .loading import check_special_tokens, load, lowers_case
+from .padding import Filler, Padding
 from .pieces import Piece, reader_of_pieces
 from .pipelines import backend_of, set_offsets_of_prefix_space, with_prefix_space
 from .row_encoder import Cut, RowEncoder
 from .saved_files import files_of
-from .subset import check_can_be_subset, entries_of, matching_entries, spelling_entries, subset, with_parts
+from .subset import matching_entries, reduced
 from .tokenizer_settings import (
     EXTRA_SPECIAL_TOKENS,
-    SIDES,
     SPECIAL_TOKEN_NAMES,
+    check_special_tokens_dict,
+    checked_side,
     extra_special_tokens_of,
+    input_names_of,
     special_tokens_of,
     token_text,
 )
@@ -55,21 +48,8 @@ from .transformers_names import ATTRIBUTES, CALL
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-TRUNCATION_STRATEGIES = ("longest_first", "only_first", "only_second")
 # Decoded text loses the spaces around each of these, in this order (transformers: clean_up_tokenization_spaces).
 _CLEANED_UP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
-# The package tokenizers reads a number of more than 15 digits with an error in its last place, so that the scores of
-# Unigram change a little each time a tokenizer.json is read. SentencePiece's have 32 bits, which stay.
-_LONG_NUMBER = re.compile(r"-?\d+\.\d{14,}(?:e-?\d+)?")
-
-
-class _Padding(NamedTuple):
-    """How rows are padded, in the arguments of a call."""
-
-    padding: bool | str
-    max_length: int | None
-    multiple_of: int | None
-    side: str | None
 
 
 class PreTrainedTokenizerFast:
@@ -128,7 +108,7 @@ class PreTrainedTokenizerFast:
         self.padding_side = settings.get("padding_side") or "right"
         self.truncation_side = settings.get("truncation_side") or "right"
         self.pad_token_type_id = settings.get("pad_token_type_id") or 0
-        self.model_input_names = list(settings.get("model_input_names") or _input_names(settings))
+        self.model_input_names = input_names_of(settings)
         self._special_names: list[str] = []
         check_special_tokens(backend, settings)
         for name, token in special_tokens_of(settings).items():
@@ -308,19 +288,15 @@ class PreTrainedTokenizerFast:
         if truncation is None:
             truncation = max_length is not None and padding != "max_length"
         limit = self.truncation_length(max_length) if truncation not in (False, "do_not_truncate") else None
-        cut = Cut(limit, _side("truncation_side", self.truncation_side), _strategy(truncation), stride)
-        pad = _Padding(padding, max_length, pad_to_multiple_of, padding_side)
+        cut = Cut.asked(truncation, limit, checked_side("truncation_side", self.truncation_side), stride)
+        pad = Padding(padding, max_length, pad_to_multiple_of, padding_side)
         wanted = {
             "token_type_ids": return_token_type_ids,
             "attention_mask": return_attention_mask,
             "special_tokens_mask": return_special_tokens_mask,
             "offset_mapping": return_offsets_mapping,
         }
-        names = [
-            name
-            for name in ENCODING_COLUMNS
-            if wanted.get(name) or (wanted.get(name) is None and name in self.model_input_names)
-        ]
+        names = asked_columns(wanted, self.model_input_names)
         encodings: list[Any] | Callable[[], list[Any]]
         with_offsets = partial(self._with_offsets, inputs, cut, add_special_tokens, return_overflowing_tokens, pad)
         if is_split_into_words or return_overflowing_tokens or return_special_tokens_mask or return_offsets_mapping:
@@ -349,7 +325,7 @@ class PreTrainedTokenizerFast:
         result._encodings = encodings
         return result
 
-    def _padded_columns(self, rows: Sequence[TokenRow], names: Iterable[str], pad: _Padding) -> dict[str, list[Any]]:
+    def _padded_columns(self, rows: Sequence[TokenRow], names: Iterable[str], pad: Padding) -> dict[str, list[Any]]:
         """Return the columns `names` of rows without offsets, padded."""
         columns = {
             "input_ids": [row.ids for row in rows],
@@ -357,11 +333,11 @@ class PreTrainedTokenizerFast:
             "attention_mask": [[1] * len(row.ids) for row in rows],
         }
         columns = {name: columns[name] for name in names}
-        self._pad_columns(columns, pad)
+        pad.pad_columns(columns, self._filler())
         return columns
 
     def _with_offsets(
-        self, inputs: Sequence[Any], cut: Cut, add_special_tokens: bool, has_overflow: bool, pad: _Padding
+        self, inputs: Sequence[Any], cut: Cut, add_special_tokens: bool, has_overflow: bool, pad: Padding
     ) -> tuple[list[Any], list[int]]:
         """Return rows as padded `Encoding` objects, and which input each is from."""
         encodings, samples = [], []
@@ -369,16 +345,7 @@ class PreTrainedTokenizerFast:
             parts = [row, *row.overflowing] if has_overflow else [row]
             encodings += parts
             samples += [index] * len(parts)
-        width = self._width(pad, max(map(len, encodings), default=0))
-        side = _side("padding_side", pad.side or self.padding_side)
-        for row in encodings:
-            row.pad(
-                width,
-                direction=side,
-                pad_id=self.pad_token_id,
-                pad_type_id=self.pad_token_type_id,
-                pad_token=self.pad_token,
-            )
+        pad.pad_encodings(encodings, self._filler())
         return encodings, samples
 
     def encode(
@@ -422,30 +389,13 @@ class PreTrainedTokenizerFast:
         columns, single = columns_of(encoded_inputs, "input_ids")
         if return_attention_mask and "attention_mask" not in columns:
             columns["attention_mask"] = [[1] * len(row) for row in columns["input_ids"]]
-        self._pad_columns(columns, _Padding(padding, max_length, pad_to_multiple_of, padding_side))
+        Padding(padding, max_length, pad_to_multiple_of, padding_side).pad_columns(columns, self._filler())
         return as_result(columns, single=single, return_tensors=return_tensors, names=self.model_input_names)
 
-    def _width(self, pad: _Padding, longest: int) -> int:
-        """Return the width to pad rows to, of which the longest has `longest` tokens."""
-        return padded_width(
-            pad.padding,
-            longest=longest,
-            max_length=pad.max_length,
-            model_max_length=self.model_max_length,
-            pad_to_multiple_of=pad.multiple_of,
+    def _filler(self) -> Filler:
+        return Filler(
+            self.pad_token, self.pad_token_id, self.pad_token_type_id, self.padding_side, self.model_max_length
         )
-
-    def _pad_columns(self, columns: Mapping[str, list[list[int]]], pad: _Padding) -> None:
-        """Pad the model's columns in place."""
-        width = self._width(pad, max(map(len, columns["input_ids"]), default=0))
-        fillers = {
-            "input_ids": self.pad_token_id,
-            "token_type_ids": self.pad_token_type_id,
-            "attention_mask": 0,
-            "special_tokens_mask": 1,
-        }
-        for name, filler in fillers.items():
-            pad_rows(columns.get(name, ()), width, filler, _side("padding_side", pad.side or self.padding_side))
 
     def encode_rows(
         self,
@@ -459,13 +409,13 @@ class PreTrainedTokenizerFast:
         Args:
             inputs: texts, or (text, pair) tuples.
             max_length: truncate rows to this many tokens; None not to truncate.
-            strategy: one of `TRUNCATION_STRATEGIES`.
+            strategy: one of `row_encoder.TRUNCATION_STRATEGIES`.
             add_special_tokens: whether to add [CLS] and [SEP].
 
         Raises:
             ValueError: a text holds a lone surrogate, or a row cannot be truncated by this strategy.
         """
-        side = _side("truncation_side", self.truncation_side)
+        side = checked_side("truncation_side", self.truncation_side)
         return self._encoder.encode(inputs, Cut(max_length, side, strategy), add_special_tokens)
 
     def encode_overlapping(self, pairs: Sequence[tuple[str, str]], max_length: int, stride: int) -> list[Encoding]:
@@ -473,7 +423,7 @@ class PreTrainedTokenizerFast:
 
         See `text.windows.windows_of`, which also checks that all fit.
         """
-        side = _side("truncation_side", self.truncation_side)
+        side = checked_side("truncation_side", self.truncation_side)
         return self._encoder.encode_with_offsets(pairs, Cut(max_length, side, "only_second", stride), True)
 
     def encode_words(self, rows: Sequence[Sequence[str]]) -> list[WordRow]:
@@ -688,13 +638,7 @@ class PreTrainedTokenizerFast:
         Raises:
             ValueError: an unknown name.
         """
-        known = (*SPECIAL_TOKEN_NAMES, *EXTRA_SPECIAL_TOKENS)
-        for name, token in special_tokens_dict.items():
-            if name not in known or isinstance(token, (list, tuple)) != (name in EXTRA_SPECIAL_TOKENS):
-                raise ValueError(
-                    f"special_tokens_dict[{name!r}] is {token!r}; expected a token for {', '.join(known[:-2])}, or a "
-                    "list of tokens for additional_special_tokens"
-                )
+        check_special_tokens_dict(special_tokens_dict)
         added = 0
         for name, token in special_tokens_dict.items():
             added += self.add_tokens(token, special_tokens=True)
@@ -727,14 +671,8 @@ class PreTrainedTokenizerFast:
         Raises:
             ValueError: an id is none of the vocabulary, or the tokenizer's model has another kind of vocabulary.
         """
-        content = json.loads(self._serialized())
-        check_can_be_subset(content)
-        known, wanted = {*entries_of(content).values()}, {*map(int, ids)}
-        if wanted - known:
-            raise ValueError(f"the vocabulary has no entry {min(wanted - known)}; expected ids of its {len(known)}")
-        kept = np.array(sorted(with_parts(content, wanted | spelling_entries(content))), np.int64)
-        serialized = json_text(subset(content, kept.tolist()), ensure_ascii=False)
-        return type(self)(backend_of(serialized), self._present_settings()), kept
+        content, kept = reduced(json.loads(self._serialized()), ids)
+        return type(self)(backend_of(json_text(content, ensure_ascii=False)), self._present_settings()), kept
 
     def ids_of_unknown_words(self, texts: Sequence[str]) -> set[int]:
         """Return the ids of all tokens that words in these texts could be cut into that have no known spelling.
@@ -788,14 +726,7 @@ class PreTrainedTokenizerFast:
     @property
     def content_hash(self) -> str:
         """SHA-256, in hexadecimal, of everything that decides which ids a text gets."""
-        text = self._serialized()
-        if self._is_unigram:
-            text = _LONG_NUMBER.sub(lambda number: str(np.float32(number[0])), text)
-        return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-    @property
-    def _is_unigram(self) -> bool:
-        return type(self._backend.model).__name__ == "Unigram"
+        return content_hash(self._serialized(), type(self._backend.model).__name__)
 
     def _serialized(self) -> str:
         with self._encoder.lock:
@@ -826,27 +757,3 @@ def check_embeddings(tokenizer: PreTrainedTokenizerFast | None, vocab_size: int)
             f"the model embeddings for {vocab_size}; expected one for each: call "
             "model.resize_token_embeddings(len(tokenizer))"
         )
-
-
-def _input_names(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the columns of a tokenizer whose files do not list them.
-
-    The class TokenizersBackend, which only transformers 5 writes, has no token types there.
-    """
-    has_types = settings.get("tokenizer_class") != "TokenizersBackend" and kind_of(settings).has_token_types
-    return "input_ids", *(("token_type_ids",) if has_types else ()), "attention_mask"
-
-
-def _side(name: str, side: str) -> str:
-    if side not in SIDES:
-        raise ValueError(f"{name} is {side!r}; expected 'right' or 'left'")
-    return side
-
-
-def _strategy(truncation: bool | str) -> str:
-    """Return the backend's truncation strategy for a `truncation` argument."""
-    if isinstance(truncation, bool) or truncation == "do_not_truncate":
-        return "longest_first"
-    if truncation not in TRUNCATION_STRATEGIES:
-        raise ValueError(f"truncation is {truncation!r}; expected True, False or one of {TRUNCATION_STRATEGIES}")
-    return truncation

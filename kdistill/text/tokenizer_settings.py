@@ -66,6 +66,35 @@ def token_text(token: Any) -> str:
     return str(token["content"] if isinstance(token, Mapping) else getattr(token, "content", token))
 
 
+def checked_side(name: str, side: str) -> str:
+    """Return a value of `padding_side` or `truncation_side`. Raises ValueError for any but "right" and "left"."""
+    if side not in SIDES:
+        raise ValueError(f"{name} is {side!r}; expected 'right' or 'left'")
+    return side
+
+
+def input_names_of(settings: Mapping[str, Any]) -> list[str]:
+    """Return the columns of a call's result: those that the files list, or those of the kind.
+
+    The class TokenizersBackend, which only transformers 5 writes, has no token types there.
+    """
+    if listed := settings.get("model_input_names"):
+        return list(listed)
+    has_types = settings.get("tokenizer_class") != "TokenizersBackend" and kind_of(settings).has_token_types
+    return ["input_ids", *(("token_type_ids",) if has_types else ()), "attention_mask"]
+
+
+def check_special_tokens_dict(tokens: Mapping[str, Any]) -> None:
+    """Raise ValueError for a name that no special token has, or one token where a list of them is expected."""
+    known = (*SPECIAL_TOKEN_NAMES, *EXTRA_SPECIAL_TOKENS)
+    for name, token in tokens.items():
+        if name not in known or isinstance(token, (list, tuple)) != (name in EXTRA_SPECIAL_TOKENS):
+            raise ValueError(
+                f"special_tokens_dict[{name!r}] is {token!r}; expected a token for {', '.join(known[:-2])}, or a "
+                "list of tokens for additional_special_tokens"
+            )
+
+
 def read_settings(directory: Path) -> dict[str, Any]:
     """Return the settings of a directory, merged as transformers merges them.
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from support import engines
-from support.pruned_heads import prune_last_layer
 from support.small_run import run_fields, small_dataset, small_model, weights
 
 import kdistill as kd
@@ -41,8 +40,8 @@ class Asked(Teacher):
         return super().inside(batch, taps)
 
 
-def teacher() -> Asked:
-    return Asked(small_model(9, hidden_size=24).freeze())
+def teacher(**changes: Any) -> Asked:
+    return Asked(small_model(9, hidden_size=24, **changes).freeze())
 
 
 def batch_of(rows: Any) -> Batch:
@@ -76,10 +75,10 @@ def test_a_row_has_the_same_bits_from_the_teacher_and_from_the_file() -> None:
         np.testing.assert_array_equal(again[tap], whole[tap])
 
 
-def test_each_layer_has_its_own_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_layer_has_its_own_heads() -> None:
     """As after pruning: a layer with one head of 12 numbers behind one with two."""
-    prune_last_layer(monkeypatch)
-    asked, taps = teacher(), [(kind, layer) for layer in (0, 1) for kind in ("scores", "query", "value")]
+    asked = teacher(pruned_heads={1: [0]})
+    taps = [(kind, layer) for layer in (0, 1) for kind in ("scores", "query", "value")]
     exact = asked.observed.forward(batch_of(range(6)), taps=taps)[1]
     assert [exact["query", layer].shape[1] for layer in (0, 1)] == [24, 12]
     for _ in range(2):  # asked, then from the file

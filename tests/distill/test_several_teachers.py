@@ -431,7 +431,7 @@ def test_rows_without_an_answer_learn_from_their_labels(tmp_path: Path) -> None:
         def fingerprint(self) -> str:
             return "partly"
 
-        def outputs(self, rows: Any, args: Any, *, what: str = "", keep: bool = False) -> np.ndarray:
+        def outputs(self, rows: Any, args: Any, *, what: str) -> np.ndarray:
             found = np.tile(np.float32([1.0, -1.0]), (len(rows), 1))
             found[::3] = np.nan
             return found

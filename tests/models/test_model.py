@@ -17,7 +17,7 @@ from support.bert_cases import SMALL, batch_of, gradient, random_dlogits, random
 
 from kdistill.data.batch import pack
 from kdistill.losses.labels import cross_entropy
-from kdistill.models import model as model_module
+from kdistill.models import content_key
 from kdistill.models.checkpoint import write_weights
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
@@ -440,7 +440,7 @@ def test_repr_says_shape_and_size() -> None:
 def test_the_hash_is_of_all_parameters_in_whatever_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_model()
     whole = model.weights_hash()
-    monkeypatch.setattr(model_module, "_HASHED_FLOATS", 1000)
+    monkeypatch.setattr(content_key, "_HASHED_FLOATS", 1000)
     assert model.weights_hash() == whole
     for name in ("bert.embeddings.word_embeddings.weight", "bert.pooler.dense.weight", "classifier.bias"):
         changed = copy.deepcopy(model)

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 
+from kdistill.tasks.base import write_json_lines
 from kdistill.tasks.predictions import ALL_DIGITS, predictions_of
 from kdistill.tasks.registry import TASKS
 
@@ -55,7 +56,8 @@ def test_a_probability_below_1_is_not_written_as_1() -> None:
 def test_json_lines_name_what_is_predicted() -> None:
     logits = np.array([[2.0, -2.0, 3.0], [-1.0, -2.0, -3.0]], np.float32)
     file = io.StringIO()
-    predictions_of(MULTI, logits, NAMES, texts={"text": ["gut, schön", "x"]}).write_json_lines(file)
+    found = predictions_of(MULTI, logits, NAMES, texts={"text": ["gut, schön", "x"]})
+    write_json_lines(file, found.records())
     first, second = map(json.loads, file.getvalue().splitlines())
     assert (first["prediction"], second["prediction"]) == (["praise", "a,b"], [])
     assert first["scores"] == pytest.approx(
@@ -64,5 +66,5 @@ def test_json_lines_name_what_is_predicted() -> None:
     assert first["text"] == "gut, schön"
     assert "schön" in file.getvalue()
     file = io.StringIO()
-    predictions_of(SINGLE, logits, NAMES, threshold=0.99).write_json_lines(file)
+    write_json_lines(file, predictions_of(SINGLE, logits, NAMES, threshold=0.99).records())
     assert [json.loads(line)["prediction"] for line in file.getvalue().splitlines()] == [None, None]

@@ -12,6 +12,7 @@ from kdistill.data.ragged import Ragged, starts_of
 from kdistill.data.sources import read_table
 from kdistill.data.windows import Windows
 from kdistill.data.words import words_of
+from kdistill.tasks.base import write_json_lines
 from kdistill.tasks.token_predictions import TokenPredictions, spans_of
 
 TAGS = ["O", "B-a", "I-a", "E-a", "S-a", "B-b", "I-b", "E-b", "S-b"]
@@ -48,7 +49,7 @@ def test_texts_have_spans_in_characters() -> None:
     windows = Windows(np.array([0]), np.array([-1, 0, 1, 2, 3, -1]))
     found = predictions(table, [["B-a", "O", "B-a", "I-a", "O", "B-a"]], windows)
     file = io.StringIO()
-    found.write_json_lines(file)
+    write_json_lines(file, found.records())
     (record,) = [json.loads(line) for line in file.getvalue().splitlines()]
     assert record["text"] == text
     assert record["tags"] == ["O", "B-a", "I-a", "O"]
