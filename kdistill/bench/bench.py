@@ -23,7 +23,8 @@ from ..models.flops import forward_flops, peak_flops
 from ..models.model import Model
 from ..system.progress import Progress
 from ..system.threads import get_num_threads
-from .other_runtimes import Variants, bucketed, forward_pass, onnx_runtime, openvino, padded, pytorch
+from .other_runtimes import CannotRunError, Variants, onnx_runtime, openvino, pytorch
+from .side import Logits, Side
 
 ROUNDS = 5
 SINGLES = 300  # sentences of the passes that take one at a time
@@ -34,7 +35,6 @@ SST2_LENGTHS = (3, 4, 4, 5, 6, 6, 7, 8, 8, 9, 10, 11, 13, 14, 16, 18, 20, 23, 27
 _LONGEST_REASON = 300  # characters
 
 Figures = dict[str, Any]
-_Logits = NDArray[np.float32]
 
 
 def synthetic_rows(config: Config, rows: int, seed: int = 0) -> Dataset:
@@ -78,10 +78,10 @@ def bench(
         rows, tokens, batch_size, threads, peak_gflops (measured, of float32 in all threads together), compute (of each
         of `dtypes` the instruction set that multiplies it, None where it is computed portably) and programs. The latter
         gives for each program, by name, the figures of its fastest variant, or why there are none, "not installed
-        (PACKAGE)" or "failed: REASON": sentences_per_second, median_ms and p99_ms of a single sentence, percent_of_peak
-        of the passes in batches (executed matrix products on real tokens, see `models.flops`; a narrow type can exceed
-        100), and largest_difference of its logits from those of the first of `dtypes`. Where other variants failed,
-        left_out has the reason of each.
+        (PACKAGE)", "cannot run it: WHY" or "failed: REASON": sentences_per_second, median_ms and p99_ms of a single
+        sentence, percent_of_peak of the passes in batches (executed matrix products on real tokens, see `models.flops`;
+        a narrow type can exceed 100), and largest_difference of its logits from those of the first of `dtypes`. Where
+        other variants failed, left_out has the reason of each.
     """
     model.freeze()
     own = {
@@ -96,7 +96,7 @@ def bench(
         directory = Path(work, "model")
         model.save_pretrained(directory)
         sides: dict[str, _Program | str] = {
-            _name(dtype): _Program({"": _Side.of_kdistill(frozen, dataset, batch_size, singles)}, {})
+            _name(dtype): _Program({"": Side.of_kdistill(frozen, dataset, batch_size, singles)}, {})
             for dtype, frozen in own.items()
         }
         peers = {
@@ -140,78 +140,49 @@ def _name(dtype: str) -> str:
     return "kdistill" if dtype == "float32" else f"kdistill {dtype}"
 
 
-class _Side:
-    """One variant of one program, with its measurements so far."""
-
-    def __init__(self, run: Callable[[], _Logits], calls: Sequence[Callable[[], object]]) -> None:
-        self.run, self.calls = run, calls
-        self.pass_seconds: list[float] = []
-        self.call_seconds: list[float] = []
-        self.logits: _Logits = run()
-        for call in calls:  # warm up: runtimes prepare for shapes that they see for the first time
-            call()
-
-    @classmethod
-    def of_kdistill(cls, model: Model, dataset: Dataset, batch_size: int, singles: NDArray[np.int64]) -> _Side:
-        def run() -> _Logits:
-            order = np.arange(len(dataset))
-            cuts = range(batch_size, len(dataset), batch_size)
-            return np.concatenate([model.forward(dataset.batch(rows)[0]) for rows in np.split(order, cuts)])
-
-        sentences = [dataset.ids[dataset.starts[row] : dataset.starts[row + 1]].tolist() for row in singles]
-        return cls(run, [partial(model.forward, [ids]) for ids in sentences])
-
-    def measure(self) -> None:
-        started = time.perf_counter()
-        self.logits = self.run()
-        self.pass_seconds.append(time.perf_counter() - started)
-        for call in self.calls:
-            started = time.perf_counter()
-            call()
-            self.call_seconds.append(time.perf_counter() - started)
-
-
 class _Program(NamedTuple):
     """The variants of one program that run, by name, and of those that failed the reasons."""
 
-    sides: Mapping[str, _Side]
+    sides: Mapping[str, Side]
     failed: Mapping[str, str]
 
 
 def _load(
     load: Callable[[], Variants], dataset: Dataset, batch_size: int, singles: NDArray[np.int64], model: Model
 ) -> _Program | str:
-    """Return a runtime's variants, or why none runs: "not installed (PACKAGE)" or "failed: REASON"."""
-    batches = bucketed(dataset, batch_size)
-    starts = dataset.starts if model.per_token else None
-    sentences = [padded(dataset, singles[i : i + 1]) for i in range(len(singles))]
-    sides: dict[str, _Side] = {}
+    """Return a runtime's variants, or why none runs, as `bench` gives it."""
+    sides: dict[str, Side] = {}
     failed: dict[str, str] = {}
     try:
         for name, variant in load().items():
             try:
-                forward = variant()
-                sides[name] = _Side(
-                    partial(forward_pass, forward, batches, model.config.num_labels, starts),
-                    [partial(forward, sentence) for sentence in sentences],
+                sides[name] = Side.of_peer(
+                    variant(),
+                    dataset,
+                    batch_size,
+                    singles,
+                    num_labels=model.config.num_labels,
+                    per_token=model.per_token,
                 )
-            except ModuleNotFoundError:
+            except (ModuleNotFoundError, CannotRunError):
                 raise
             except Exception as error:  # noqa: BLE001  # a runtime may raise anything for a model that it cannot take
-                failed[name] = _reason(error)
+                failed[name] = reason(error)
     except ModuleNotFoundError as error:
         return f"not installed ({error.name})"
+    except CannotRunError as error:
+        return f"cannot run it: {error}"
     except Exception as error:  # noqa: BLE001
-        return f"failed: {_reason(error)}"
+        return f"failed: {reason(error)}"
     return _Program(sides, failed) if sides else f"failed: {'; '.join(dict.fromkeys(failed.values()))}"
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Return an error as one line that is not too long."""
     return textwrap.shorten(f"{type(error).__name__}: {error}", _LONGEST_REASON, placeholder=" ...")
 
 
-def _best(program: _Program, rows: int, seconds_at_peak: float, reference: _Logits) -> Figures:
+def _best(program: _Program, rows: int, seconds_at_peak: float, reference: Logits) -> Figures:
     """Return the figures of a program, each that of its fastest variant."""
     variants = program.sides.values()
     in_batches = min(variants, key=lambda side: statistics.median(side.pass_seconds))

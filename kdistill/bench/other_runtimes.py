@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from ..data.dataset import Dataset
 from ..data.ragged import units_of
+from ..exporters.export import export
 from ..models.auto import AutoConfig
 from ..models.configuration import Config, read_config
+from ..models.layer_shapes import FIELDS
 from ..tasks.registry import task_for
 
 _EXAMPLE_TOKENS = 8  # tokens of the batch an exporter traces; any number will do
@@ -33,12 +35,18 @@ class PaddedBatch(NamedTuple):
         ids: int64 (B, S).
         mask: int64 (B, S), 1 for a token, 0 for padding.
         full: whether all rows have S tokens, so that no mask is needed.
+        types: int64 (B, S), of tokens and padding; None: all zeros.
     """
 
     rows: NDArray[np.int64]
     ids: NDArray[np.int64]
     mask: NDArray[np.int64]
     full: bool
+    types: NDArray[np.int64] | None = None
+
+
+class CannotRunError(Exception):
+    """A model of a kind that a runtime has no form for."""
 
 
 Forward = Callable[[PaddedBatch], NDArray[np.float32]]
@@ -47,7 +55,7 @@ Variants = Mapping[str, Callable[[], Forward]]
 
 
 def bucketed(dataset: Dataset, batch_size: int) -> list[PaddedBatch]:
-    """Return all rows in batches of similar length. Token types are left out, because they are zeros."""
+    """Return all rows in batches of similar length."""
     return [padded(dataset, rows) for rows in _cut(np.argsort(dataset.lengths, kind="stable"), batch_size)]
 
 
@@ -55,9 +63,11 @@ def padded(dataset: Dataset, rows: NDArray[np.int64]) -> PaddedBatch:
     """Return the rows with these indices, int64 (B,), as one batch padded to the longest."""
     lengths = dataset.lengths[rows]
     present = np.arange(lengths.max()) < lengths[:, None]
-    ids = np.zeros(present.shape, np.int64)
-    ids[present] = dataset.batch(rows)[0].ids
-    return PaddedBatch(rows, ids, present.astype(np.int64), bool(present.all()))
+    ids, types = np.zeros(present.shape, np.int64), np.zeros(present.shape, np.int64)
+    batch = dataset.batch(rows)[0]
+    ids[present], types[present] = batch.ids, batch.types
+    full = bool(present.all())
+    return PaddedBatch(rows, ids, present.astype(np.int64), full, types if types.any() else None)
 
 
 def _cut(order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
@@ -86,11 +96,22 @@ def load_torch(directory: Path) -> Any:
     """Load a model directory with transformers, in evaluation mode.
 
     Attention is PyTorch's fused one, the default of transformers, except for architectures that have none, as MPNet.
+
+    Raises:
+        CannotRunError: its layers differ in heads or feed-forward, or lack heads, which no class of transformers has.
     """
     import transformers
 
+    if field := _of_layers(directory):
+        raise CannotRunError(f"its config.json has {field}, and in transformers all layers are alike and whole")
     transformers.utils.logging.disable_progress_bar()
     return _transformers_class(directory).from_pretrained(directory).eval()
+
+
+def _of_layers(directory: Path) -> str | None:
+    """Return the field of a model directory's config.json that makes its layers differ, or lack heads."""
+    config = AutoConfig.from_pretrained(directory)
+    return next((field for field in FIELDS if getattr(config, field) is not None), None)
 
 
 def _transformers_class(directory: Path) -> Any:
@@ -117,7 +138,8 @@ def torch_forward(model: Any, *, mask: bool = False) -> Forward:
     def forward(batch: PaddedBatch) -> NDArray[np.float32]:
         given = torch.from_numpy(batch.mask) if mask or not batch.full else None
         with torch.inference_mode():
-            logits = _logits(model(torch.from_numpy(batch.ids), attention_mask=given))
+            types = {} if batch.types is None else {"token_type_ids": torch.from_numpy(batch.types)}
+            logits = _logits(model(torch.from_numpy(batch.ids), attention_mask=given, **types))
         values: NDArray[np.float32] = logits.float().numpy()
         return values
 
@@ -185,11 +207,24 @@ def export_onnx(directory: Path, target: Path, *, mask: bool = True) -> None:
 
 
 def exported_onnx(directory: Path, work: Path) -> Path:
-    """Return the model directory's graph in `work`, where it is written once, see `export_onnx`."""
+    """Return the model directory's graph in `work`, where it is written once, see `export_onnx`.
+
+    A model that transformers cannot open, because its layers differ or lack heads, is written by `kdistill export`.
+    """
     exported = work / "exported.onnx"
-    if not exported.exists():
+    if not exported.exists() and _of_layers(directory):
+        _needs("onnx")
+        export(directory, exported, format="onnx")
+    elif not exported.exists():
         export_onnx(directory, exported)
     return exported
+
+
+def _needs(package: str) -> None:
+    """Raise ModuleNotFoundError for a package that is not installed, under its own name."""
+    import importlib
+
+    importlib.import_module(package)
 
 
 def optimize_onnx(source: Path, target: Path, config: Config) -> None:
@@ -204,11 +239,10 @@ def optimize_onnx(source: Path, target: Path, config: Config) -> None:
     """
     from onnxruntime.transformers import optimizer
 
-    heads = config.num_attention_heads
+    # 0: the graph of each layer tells.
+    heads, width = (0, 0) if config.pruned_heads else (config.num_attention_heads, config.hidden_size)
     with _without_warnings():
-        model = optimizer.optimize_model(
-            str(source), "bert", num_heads=heads, hidden_size=config.hidden_size, opt_level=0
-        )
+        model = optimizer.optimize_model(str(source), "bert", num_heads=heads, hidden_size=width, opt_level=0)
         model.save_model_to_file(str(target))
 
 
@@ -223,16 +257,21 @@ def onnx_session(path: Path, threads: int) -> Forward:
     wanted = {given.name for given in session.get_inputs()}
 
     def forward(batch: PaddedBatch) -> NDArray[np.float32]:
-        inputs = {"input_ids": batch.ids}
-        if "attention_mask" in wanted:
-            inputs["attention_mask"] = batch.mask
-        if "token_type_ids" in wanted:
-            inputs["token_type_ids"] = np.zeros_like(batch.ids)
-        (logits,) = session.run(None, inputs)
-        values: NDArray[np.float32] = logits
-        return values
+        return _joined(session.run(None, {name: of for name, of in _inputs(batch).items() if name in wanted}))
 
     return forward
+
+
+def _inputs(batch: PaddedBatch) -> dict[str, NDArray[np.int64]]:
+    """Return a batch under the names that graphs may have."""
+    types = np.zeros_like(batch.ids) if batch.types is None else batch.types
+    return {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": types}
+
+
+def _joined(outputs: Sequence[Any]) -> NDArray[np.float32]:
+    """Return the logits that a graph gives: of questions start and end may be outputs of their own."""
+    values: NDArray[np.float32] = outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
+    return values
 
 
 def onnx_runtime(directory: Path, threads: int, work: Path) -> Variants:
@@ -281,11 +320,11 @@ def openvino_graph(path: Path, threads: int, precision: str = "f32", *, hint: Ma
 def openvino_forward(graph: Any) -> Forward:
     """Return a graph that OpenVINO has compiled as a `Forward`, for one request at a time."""
     request = graph.create_infer_request()
+    wanted = {given.get_any_name() for given in graph.inputs}
 
     def forward(batch: PaddedBatch) -> NDArray[np.float32]:
-        inputs = {"input_ids": batch.ids, "attention_mask": batch.mask}
-        logits: NDArray[np.float32] = request.infer(inputs, share_inputs=True, share_outputs=True)[0]
-        return logits
+        inputs = {name: of for name, of in _inputs(batch).items() if name in wanted}
+        return _joined(list(request.infer(inputs, share_inputs=True, share_outputs=True).values()))
 
     return forward
 

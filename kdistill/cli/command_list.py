@@ -35,7 +35,7 @@ _LEARNING = tuple(
 )
 # A trial writes no model, so it needs no options about checkpoints and uploads.
 _SEARCHING = (*("output_dir", "plots", "report_to", "logging_dir", "disable_tqdm"), *_LEARNING)
-_RECOVERING = ("disable_tqdm", *_LEARNING)
+_RECOVERING = (*("save_strategy", "save_steps", "save_total_limit", "disable_tqdm"), *_LEARNING)
 COMMANDS = (
     Command(
         "finetune",

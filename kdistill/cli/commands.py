@@ -30,6 +30,7 @@ from ..train.default_callbacks import ProgressCallback
 from ..train.directory import RESULTS_FILE, RunDirectory
 from ..train.state import read_figures
 from ..trainers import Trainer
+from .bench_exports import bench_exported
 from .completion import script
 from .data_files import format_words
 from .distillation import parts_of
@@ -162,6 +163,10 @@ def bench(options: Namespace) -> Figures:
     for name in ("rows", "batch_size"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; expected at least 1")
+    if options.export:
+        return bench_exported(options)
+    if options.variants:
+        raise ValueError("--variants is given without --export; expected the programs to measure them in beside it")
     dtypes = options.dtype or ["float32"]
     if shape is None:
         model = load_model(options.model, language_models=True)

@@ -127,15 +127,17 @@ def _add_pruning(parser: ArgumentParser, group: _ArgumentGroup) -> None:
     group.add_argument(
         "--teacher",
         metavar="MODEL",
-        help=f"{MODEL_HELP} whose answers tell it beside the labels, as in distill (default: the labels alone)",
+        help=f"{MODEL_HELP} whose answers tell it beside the labels, as in distill (default: the labels alone); with "
+        "--rounds it teaches the model, too (default: --model)",
     )
     group.add_argument(
         "--rounds",
         type=int,
         metavar="N",
-        help="prune in N steps, and let the model learn again after each: --model distils it on --data, with the "
+        help="prune in N steps, and let the model learn again after each: it is distilled on --data, with the "
         "arguments of distill (default: it is pruned in one step and learns nothing)",
     )
+    add_switch(group, "--resume", "with --rounds, go on where the same command was interrupted, if it was")
     group.add_argument("--eval", metavar="FILE", help="with --rounds, labelled rows to evaluate the model on")
     group.add_argument("--layers", metavar="A,B,...", help="layers to keep, counted from 0, such as 0,2,5")
     group.add_argument("--first-layers", type=int, metavar="N", help="keep the first N layers")

@@ -119,5 +119,10 @@ def provenance_of(options: Namespace, *, started_from: str | None) -> Provenance
         eval=name_of(options.eval),
         dataset=getattr(options, "dataset_name", None),
         dataset_tags=names_in(getattr(options, "dataset_tags", None)),
-        command=f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}",
+        command=command_of(options),
     )
+
+
+def command_of(options: Namespace) -> str:
+    """Return the command that repeats a run, as its output directory keeps it."""
+    return f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}"

@@ -123,8 +123,9 @@ def _text_of(figures: dict[str, Any], options: Namespace) -> str:
     if options.json:
         return json_text(figures) + "\n"
     if options.command == "bench":
-        from ..bench.bench import table
+        from ..bench import bench, exports
 
+        table = exports.table if options.export else bench.table
         return table(figures) + "\n"
     if options.command == "doctor":
         from ..doctor.page import page
@@ -196,6 +197,13 @@ def _report_interrupt(options: Namespace) -> None:
         return
     if command == "label":
         say("kdistill: interrupted; the teacher cache has what was answered. Repeat the command to go on")
+        return
+    if command == "prune" and getattr(options, "rounds", None):
+        from .recover import ROUNDS_FILE
+
+        begun = (Path(options.output) / ROUNDS_FILE).is_file()
+        ending = "; what is done is kept. Repeat the command with --resume to continue" if begun else ""
+        say(f"kdistill: interrupted{ending}")
         return
     if command not in ("finetune", "distill"):
         say("kdistill: interrupted")

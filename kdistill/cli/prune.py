@@ -18,7 +18,7 @@ from ..models.head_names import ENCODER, named_head
 from ..system.output import check_new_directory
 from ..train.arguments import DistillationTrainingArguments
 from .inputs import columns_of, read_arguments, rows_file
-from .recover import prune_in_rounds
+from .recover import check_output, prune_in_rounds
 
 Figures = dict[str, Any]
 
@@ -27,7 +27,10 @@ def prune(options: Namespace) -> Figures:
     """Write a smaller model of `--model` to `--output`; with `--rounds` one that has learned again."""
     _check(options)
     options.output_dir = options.output
-    check_new_directory("--output", options.output)
+    if options.rounds is None:
+        check_new_directory("--output", options.output)
+    else:
+        check_output(options)
     args = read_arguments(DistillationTrainingArguments, options)
     head = named_head(read_config(options.model), language_models=True) or ENCODER
     words, data = options.vocabulary_from, rows_file(options.data, options, head)
@@ -95,7 +98,7 @@ def _refuse_unused(options: Namespace) -> None:
     of_loss = () if options.teacher is None else ("alpha", "temperature", "teacher_cache")
     of_rows = () if options.heads is None and options.feed_forward is None else ("seed",)
     used = (*of_loss, *of_rows, "max_length", "doc_stride", "disable_tqdm")
-    given = ["eval"] if options.eval is not None else []
+    given = [name for name in ("eval", "resume") if getattr(options, name)]
     given += [field.name for field in fields(DistillationTrainingArguments) if hasattr(options, field.name)]
     for name in given:
         if name not in used:

@@ -1,8 +1,13 @@
-"""`kdistill prune --rounds`: prune in steps, after each of which the model learns again from what it was before."""
+"""`kdistill prune --rounds`: prune in steps, after each of which the model learns again from what it was before.
+
+In the output directory, `prune.json` tells of the rounds whose pruning is done, and `rounds/` holds their models until
+the last one is finished: `--resume` goes on there.
+"""
 
 from __future__ import annotations
 
 import math
+import shutil
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +19,8 @@ from ..distill.objective import Distillation
 from ..hub import public_name
 from ..models.auto import AutoConfig, load_trained
 from ..models.model import Model
-from ..system.files import made_directory, scratch_directory
+from ..system.files import made_directory, read_json_object, write_json
+from ..system.output import check_new_directory
 from ..system.progress import Progress
 from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast
@@ -24,18 +30,53 @@ from ..train.encoding import name_of, tokenizer_for
 from ..train.recipe import Provenance
 from ..train.state import read_figures
 from ..trainers import DistillationTrainer
-from .inputs import dataset_of, read_arguments
+from .inputs import command_of, dataset_of, read_arguments
+from .report import started_from_pruned
 
 Figures = dict[str, Any]
 Prune = Callable[..., Figures]
 """(model, output, **shares and what else is asked for) -> figures."""
+ROUNDS_FILE, _ROUNDS = "prune.json", "rounds"
+# What makes the pruned models; the arguments of the training are checked by the run that is resumed.
+_ASKED = (
+    *("model", "data", "rounds", "heads", "feed_forward", "scope", "rows", "teacher"),
+    *("layers", "first_layers", "vocabulary", "vocabulary_from", "keep"),
+)
+
+
+def check_output(options: Namespace) -> None:
+    """Raise, before any work, for an output directory in which these rounds can neither begin nor go on.
+
+    Raises:
+        FileExistsError: it holds something else, or rounds that are to be resumed.
+        ValueError: the rounds in it were asked for with other options.
+    """
+    output = Path(options.output)
+    kept = output / ROUNDS_FILE
+    if not kept.is_file():
+        # A run that is killed in its first pruning leaves this alone.
+        if not (options.resume and output.is_dir() and [of.name for of in output.iterdir()] == [_ROUNDS]):
+            check_new_directory("--output", options.output)
+        return
+    if not options.resume:
+        raise FileExistsError(
+            f"--output is {options.output!r}, which holds rounds of prune; go on with them (--resume) or choose "
+            "another directory"
+        )
+    for name, before in read_json_object(kept)["asked"].items():
+        if getattr(options, name) != before:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is {getattr(options, name)}, and was {before} when the rounds in "
+                f"{options.output} began; expected the same command with --resume"
+            )
 
 
 def prune_in_rounds(options: Namespace, layers: list[int] | int | None, prune: Prune) -> Figures:
-    """Prune `--model` in `--rounds` steps to `--output`, each distilled from the whole model.
+    """Prune `--model` in `--rounds` steps to `--output`, each distilled from `--teacher`, by default the whole model.
 
     Layers and word pieces go in the first round. After round r of R a share X has become X ** (r / R) of what there
-    was, so that each round leaves out the same part of what the one before has left.
+    was, so that each round leaves out the same part of what the one before has left. With `--resume` the rounds that
+    are there stay, and the one that was interrupted goes on.
 
     Args:
         options: of the command.
@@ -49,33 +90,49 @@ def prune_in_rounds(options: Namespace, layers: list[int] | int | None, prune: P
     if layers is not None:
         shapes = tuple(shapes[layer] for layer in checked_layers(layers, len(shapes)))
     whole = {"heads": sum(of.heads for of in shapes), "feed_forward": sum(of.feed_forward for of in shapes)}
-    present, rounds, output = dict(whole), options.rounds, Path(options.output)
-    teacher, tokenizer = load_trained(options.model).freeze(), AutoTokenizer.from_pretrained(options.model)
-    first, current, kept = Figures(), options.model, list[float]()
-    with made_directory(output.absolute().parent), scratch_directory(output.absolute()) as work:
-        for number in range(1, rounds + 1):
-            shares = {
-                name: min(1.0, getattr(options, name) ** (number / rounds) * whole[name] / present[name])
-                for name in whole
-                if getattr(options, name) is not None
-            }
-            only_first = {} if number == 1 else {"layers": None, "vocabulary": False, "keep": None}
-            figures = prune(current, work / f"pruned-{number}", **shares, **only_first)
-            present = {name: sum(figures[name]) for name in whole}
-            first, kept = first or figures, [*kept, figures["operations_kept"]]
-            options.output_dir = str(output if number == rounds else work / f"recovered-{number}")
-            args = read_arguments(DistillationTrainingArguments, options)
-            Progress("prune", unit="rounds", quiet=args.disable_tqdm).write(
-                f"round {number} of {rounds}: {figures['num_parameters']:,} parameters are left, and learn again"
-            )
-            _recover(work / f"pruned-{number}", teacher, tokenizer, args, options)
-            current = options.output_dir
-    before = {name: value for name, value in first.items() if name.endswith("_before")}
-    of_words = {name: first[name] for name in ("n", "rows_with_same_tokens") if name in first}
-    figures |= before | of_words | {"operations_kept": math.prod(kept)}
+    rounds, output = options.rounds, Path(options.output)
+    kept_file, work = output / ROUNDS_FILE, output / _ROUNDS
+    there = Figures(figures=[], finished=False) if not kept_file.is_file() else read_json_object(kept_file)
+    kept: list[Figures] = there["figures"]
+    if not there["finished"]:
+        teaches = options.teacher or options.model
+        teacher, tokenizer = load_trained(teaches).freeze(), AutoTokenizer.from_pretrained(teaches)
+        with made_directory(work):
+            for number in range(max(1, len(kept)), rounds + 1):
+                place = work / str(number)
+                if number > len(kept):
+                    present = {name: sum(kept[-1][name]) for name in whole} if kept else whole
+                    shares = {
+                        name: min(1.0, getattr(options, name) ** (number / rounds) * whole[name] / present[name])
+                        for name in whole
+                        if getattr(options, name) is not None
+                    }
+                    only_first = {} if number == 1 else {"layers": None, "vocabulary": False, "keep": None}
+                    before = options.model if number == 1 else str(work / str(number - 1) / "recovered")
+                    shutil.rmtree(place, ignore_errors=True)  # of an interrupt before prune.json told of it
+                    kept.append(prune(before, place / "pruned", **shares, **only_first))
+                    there["asked"] = {name: getattr(options, name) for name in _ASKED}
+                    write_json(kept_file, there)
+                    shutil.rmtree(work / str(number - 1), ignore_errors=True)
+                options.output_dir = str(output if number == rounds else place / "recovered")
+                args = read_arguments(DistillationTrainingArguments, options)
+                Progress("prune", unit="rounds", quiet=args.disable_tqdm).write(
+                    f"round {number} of {rounds}: {kept[-1]['num_parameters']:,} parameters are left, and learn again"
+                )
+                _recover(place / "pruned", teacher, tokenizer, args, options)
+            write_json(kept_file, there | {"finished": True})
+    shutil.rmtree(work, ignore_errors=True)
+    return read_figures(output / RESULTS_FILE) | _of_all(kept) | {"output": options.output, "rounds": rounds}
+
+
+def _of_all(kept: list[Figures]) -> Figures:
+    """Return the figures of all rounds together."""
+    first, figures = kept[0], dict(kept[-1])
+    figures |= {name: value for name, value in first.items() if name.endswith("_before")}
+    figures |= {name: first[name] for name in ("n", "rows_with_same_tokens") if name in first}
+    figures["operations_kept"] = math.prod(of["operations_kept"] for of in kept)
     figures["parameters_kept"] = figures["num_parameters"] / figures["num_parameters_before"]
-    results = read_figures(output / RESULTS_FILE)
-    return results | figures | {"output": options.output, "rounds": rounds}
+    return figures
 
 
 def _recover(
@@ -85,7 +142,7 @@ def _recover(
     args: DistillationTrainingArguments,
     options: Namespace,
 ) -> None:
-    """Distil a pruned model from the whole one, into `args.output_dir`."""
+    """Distil a pruned model from its teacher, into `args.output_dir`; a run that is there goes on."""
     student, own = load_trained(pruned), AutoTokenizer.from_pretrained(pruned)
     objective = Distillation(teachers_of(teacher, tokenizer))
     reader = objective.reader(tokenizer_for(student.config, own), student.config)
@@ -95,10 +152,12 @@ def _recover(
     def read(path: str, *, training: bool) -> Any:
         return dataset_of(path, reader, student.config, args, options, training=training, keep_texts=keep_texts)
 
-    whole = public_name(options.model)
-    # No command: `report` could not find the pruned model in it, which is gone.
     origin = Provenance(
-        started_from=f"{whole}, pruned", teacher=whole, train=name_of(options.data), eval=name_of(options.eval)
+        started_from=started_from_pruned(options.model),
+        teacher=public_name(options.teacher or options.model),
+        train=name_of(options.data),
+        eval=name_of(options.eval),
+        command=command_of(options),
     )
     DistillationTrainer(
         student,
@@ -109,4 +168,4 @@ def _recover(
         eval_dataset=None if options.eval is None else read(options.eval, training=False),
         processing_class=own,
         provenance=origin,
-    ).train()
+    ).train(resume_from_checkpoint=options.resume)

@@ -15,6 +15,7 @@ from ..distill.making import teachers_of
 from ..hub import public_name
 from ..models.auto import load_trained
 from ..models.config import is_own_shape, shape_of
+from ..models.configuration import CONFIG_FILE
 from ..models.model import Model
 from ..models.trained_with import check_threshold
 from ..system.files import read_json_object
@@ -71,6 +72,7 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     if not (directory / ARGS_FILE).is_file():
         raise FileNotFoundError(
             f"--model is {options.model!r}, which has no {ARGS_FILE}; expected the output directory of a run"
+            + _if_a_model(directory)
         )
     saved = read_json_object(directory / ARGS_FILE)
     saved |= {"output_dir": str(directory), "disable_tqdm": options.json, "report_to": "none", "push_to_hub": False}
@@ -112,7 +114,7 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
 
     start, teachers = inputs["student"], inputs["teacher"] or []
     provenance = Provenance(
-        started_from=None if start is None or is_own_shape(start) or shape_of(start) else public_name(start),
+        started_from=_started_from(start, pruned=inputs["pruned"]),
         teacher=names_of_teachers(teachers, inputs["teacher_logits"]),
         **{name: name_of(inputs[name]) for name in ("train", "eval", "holdout")},
         dataset=inputs["dataset_name"],
@@ -162,6 +164,24 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     return trainer, encoded("holdout")
 
 
+def _if_a_model(directory: Path) -> str:
+    """Return what to do with a model that no run has left, such as one of prune or another program."""
+    if not (directory / CONFIG_FILE).is_file():
+        return ""
+    return f". A model is measured on labelled rows by `kdistill evaluate --model {directory} --data FILE`"
+
+
+def _started_from(start: str | None, *, pruned: bool) -> str | None:
+    if start is None or is_own_shape(start) or shape_of(start):
+        return None
+    return started_from_pruned(start) if pruned else public_name(start)
+
+
+def started_from_pruned(model: str) -> str:
+    """Return what a model card says that a model of `kdistill prune --rounds` started from."""
+    return f"{public_name(model)}, pruned"
+
+
 def _teacher(path: str, inputs: Mapping[str, Any], dtype: str | None) -> Model:
     settings = head_settings(path, TaskOptions(task=inputs["task"]))
     return load_trained(path, dtype=dtype, **_labels(inputs["label_names"]), **settings)
@@ -187,10 +207,14 @@ def _in_directory(directory: Path, path: str) -> str:
 def _inputs(directory: Path, options: Namespace) -> dict[str, Any]:
     """Return the run's inputs by option: from this command's options, else from its command.txt, else None."""
     inputs: dict[str, Any] = dict.fromkeys((*_INPUTS, *_COLUMNS, *FORMAT, *_NAMED, *_LABELS, *_AS_GIVEN))
+    pruned = False
     if (directory / COMMAND_FILE).is_file():
         remark, _, command = os.fsdecode((directory / COMMAND_FILE).read_bytes()).strip().partition("\n")
         run_options = parse(shlex.split(command)[1:])
         run_directory = Path(remark.partition(", in ")[2])
+        if run_options.command == "prune":  # in rounds
+            pruned, run_options.train = True, run_options.data
+            run_options.teacher = [run_options.teacher or run_options.model]
         inputs |= {name: getattr(run_options, name, None) for name in inputs}
         for name in (*_INPUTS, *_LABELS):
             given = inputs[name]
@@ -200,4 +224,4 @@ def _inputs(directory: Path, options: Namespace) -> dict[str, Any]:
                 inputs[name] = _in_directory(run_directory, given)
         inputs["student"] = inputs["student"] or getattr(run_options, "model", None)
     inputs |= {name: of for name in inputs if (of := getattr(options, name, None)) is not None}
-    return inputs | {"holdout": options.holdout}
+    return inputs | {"holdout": options.holdout, "pruned": pruned}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import SUPPRESS, BooleanOptionalAction
 from typing import TYPE_CHECKING
 
+from ..bench.exports import PROGRAMS
 from ..losses.problem_types import PROBLEM_TYPES
 from ..system.compute import COMPUTE_TYPES
 from ..tasks.predictions import ALL_DIGITS, DIGITS
@@ -101,6 +102,20 @@ def add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         group.add_argument("--rows", type=int, default=2000, metavar="N", help="number of rows (default: 2000)")
         group.add_argument(
             "--batch-size", type=int, default=128, metavar="N", help="rows per batch, for all programs (default: 128)"
+        )
+        group.add_argument(
+            "--export",
+            nargs="+",
+            choices=("all", *PROGRAMS),
+            metavar="NAME",
+            help="measure the model as it can be deployed, each in a process of its own, with accuracy, size, memory "
+            f"and start: all, or some of {', '.join(PROGRAMS)}",
+        )
+        group.add_argument(
+            "--variants",
+            nargs="+",
+            metavar="DIR",
+            help="with --export, other models to measure likewise, such as a pruned one",
         )
     if command == "predict":
         _add_predictions(group)
