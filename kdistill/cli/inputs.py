@@ -50,6 +50,8 @@ def check_output_dir(args: TrainingArguments, options: Namespace, sources: list[
 
     A checkpoint of a run is deleted with the run that is overwritten, or later, when newer ones are kept.
     """
+    if not args.should_save:  # rank 0 of several processes looks, and has perhaps begun to write there
+        return
     output = Path(args.output_dir).resolve()
     own = [output, *RunDirectory(output).checkpoints()] if output.is_dir() else []
     for source in sources:

@@ -34,6 +34,7 @@ from .schedules import SCHEDULES, check_scheduler_kwargs
 from .stages import PRESETS, matches_hash, read_matches, rows_of
 from .transformers_names import OTHER_ARGUMENTS, PROCESS, instead_of_method, translate
 from .without_effect import RECURRING, warn_of_arguments_without_effect
+from .world import current_world
 
 INTERVALS = ("no", "steps", "epoch")
 SAVE_INTERVALS = (*INTERVALS, "best")
@@ -503,7 +504,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         """
         other = OTHER_ARGUMENTS.get(name)
         if other is None and name in PROCESS:
-            return PROCESS[name]
+            return PROCESS[name](current_world())
         if other is None:
             hint = did_you_mean_argument(name, [field.name for field in fields(self)])
             raise AttributeError(f"{type(self).__name__} has no argument {name!r}{instead_of_method(name) or hint}")
@@ -650,6 +651,11 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
             self._settle("metric_for_best_model", metric)
             if "greater_is_better" in self._left_open:
                 self._settle("greater_is_better", greater_is_better(metric))
+
+    @property
+    def micro_batches_per_step(self) -> int:
+        """How many micro-batches an optimiser step has, over all processes that train together."""
+        return self.gradient_accumulation_steps * current_world().size
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
         """Return the number of warm-up steps: `warmup_steps`, or `warmup_ratio` of the run, rounded up."""

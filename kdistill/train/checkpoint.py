@@ -154,7 +154,8 @@ def check_same_run(saved: TrainerState, args: TrainingArguments, initial: Traine
         initial: the state with which this run would begin.
 
     Raises:
-        ValueError: training rows, teacher, matches or evaluation rows differ.
+        ValueError: training rows, teacher, matches or evaluation rows differ, or the micro-batches of a step where
+            several processes train.
     """
     names = saved.trained_on.keys() | initial.trained_on.keys()
     other = {name for name in names if saved.trained_on.get(name) != initial.trained_on.get(name)}
@@ -169,15 +170,32 @@ def check_same_run(saved: TrainerState, args: TrainingArguments, initial: Traine
             "the run in output_dir was evaluated on other rows, which selected its best weights; pass the same rows "
             "again (other rows can be measured with report --holdout or with evaluate)"
         )
+    accumulation = "gradient_accumulation_steps"
+    before, now = saved.ranks * saved.args.get(accumulation, 1), args.micro_batches_per_step
+    alone = saved.ranks == args.world_size == 1
+    if before != now and not alone:
+        raise ValueError(
+            f"the run in output_dir had {before} micro-batches a step ({saved.ranks} processes with {accumulation} "
+            f"{saved.args.get(accumulation, 1)}), and this one has {now} ({args.world_size} with "
+            f"{args.gradient_accumulation_steps}); expected the same product, with which any number of processes goes "
+            "on with the same bits"
+        )
     changed = [
-        f"{name} was {old!r} and is now {new!r}" for name, (old, new) in changed_arguments(saved.args, args).items()
+        f"{name} was {old!r} and is now {new!r}"
+        for name, (old, new) in changed_arguments(saved.args, args).items()
+        if alone or name != accumulation
     ]
     if changed:
         warnings.warn(f"the run continues with changed arguments: {'; '.join(changed)}", stacklevel=4)
 
 
+def arguments_with_effect(args: TrainingArguments) -> dict[str, Any]:
+    """Return the arguments that affect the result, by name."""
+    ready = args.to_dict()
+    return {field.name: ready[field.name] for field in fields(args) if field.metadata["group"] not in _WITHOUT_EFFECT}
+
+
 def changed_arguments(saved: dict[str, Any], args: TrainingArguments) -> dict[str, tuple[Any, Any]]:
     """Return (saved, now) of the arguments that differ between `saved` and `args` and affect the result, by name."""
-    ready = args.to_dict()
-    now = {field.name: ready[field.name] for field in fields(args) if field.metadata["group"] not in _WITHOUT_EFFECT}
+    now = arguments_with_effect(args)
     return {name: (saved[name], value) for name, value in now.items() if saved.get(name, value) != value}

@@ -89,7 +89,7 @@ def defaults_for_new_layers(args: TrainingArguments, rows: int, task: Task) -> d
     given = args.is_given("per_device_train_batch_size")
     batch = args.per_device_train_batch_size if given else ROWS_OF_A_BATCH
     values["per_device_train_batch_size"] = batch
-    scale = min(_MOST_SCALE, math.sqrt(batch * args.gradient_accumulation_steps / ROWS_OF_A_BATCH))
+    scale = min(_MOST_SCALE, math.sqrt(batch * args.micro_batches_per_step / ROWS_OF_A_BATCH))
     values["learning_rate"] = float(f"{LEARNING_RATE * scale:.2g}")
     if SCHEDULES[args.lr_scheduler_type].warms_up and not args.is_given("warmup_steps"):
         values["warmup_ratio"] = WARMUP_RATIO
