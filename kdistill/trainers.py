@@ -685,7 +685,12 @@ class Trainer:
     # Results
 
     def save_model(self, output_dir: str | os.PathLike[str] | None = None) -> None:
-        """Write the model, and the tokenizer if there is one, as a Hugging Face directory (default: `output_dir`)."""
+        """Write the model, and the tokenizer if there is one, as a Hugging Face directory (default: `output_dir`).
+
+        Of the processes that train together rank 0 does it, as all that writes or prints.
+        """
+        if not self.is_world_process_zero():
+            return
         directory = Path(self.args.output_dir if output_dir is None else output_dir)
         directory.mkdir(parents=True, exist_ok=True)
         with averaged(self.optimizer):
@@ -701,17 +706,21 @@ class Trainer:
 
     def log_metrics(self, split: str, metrics: Mapping[str, Any]) -> None:
         """Print metrics under the name of their split ("train", "eval", "test"), as in transformers."""
-        print(metrics_table(split, metrics))
+        if self.is_world_process_zero():
+            print(metrics_table(split, metrics))
 
     def save_metrics(self, split: str, metrics: Mapping[str, Any], combined: bool = True) -> None:
         """Write metrics to <split>_results.json in the output directory, as in transformers.
 
         `combined`: add them to all_results.json too.
         """
-        save_metrics(Path(self.args.output_dir), split, metrics, combined=combined)
+        if self.is_world_process_zero():
+            save_metrics(Path(self.args.output_dir), split, metrics, combined=combined)
 
     def save_state(self) -> None:
         """Write `state` to trainer_state.json in the output directory, which `train` does as well."""
+        if not self.is_world_process_zero():
+            return
         directory = Path(self.args.output_dir)
         directory.mkdir(parents=True, exist_ok=True)
         self.state.save(directory)
@@ -748,8 +757,11 @@ class Trainer:
             `args.search_trials`.
         measure_speed: measure sentences per second of this model and its teacher, which takes some seconds.
 
-        Raises what `report.measure.make_report` raises, and warns as it does.
+        Of the processes that train together rank 0 does it; the others get no figures. Raises what
+        `report.measure.make_report` raises, and warns as it does.
         """
+        if not self.is_world_process_zero():
+            return {}
         known = {"finetuned_from": finetuned_from, "tasks": tasks, "dataset_args": dataset_args}
         if ignored := [name for name, value in known.items() if value]:
             warnings.warn(f"{', '.join(ignored)} ignored: the run knows its checkpoint, task and rows", stacklevel=2)
@@ -789,8 +801,11 @@ class Trainer:
             card: arguments of `create_model_card`, which then writes the card anew first, without measuring speed.
 
         Raises `PermissionError` without a token that may write there and `ConnectionError` when the hub cannot be
-        reached or goes on failing; the output directory stays as it is, and a later call does all of it.
+        reached or goes on failing; the output directory stays as it is, and a later call does all of it. Of the
+        processes that train together rank 0 does it; the others return "".
         """
+        if not self.is_world_process_zero():
+            return ""
         if not blocking:
             warnings.warn("blocking is ignored: training waits for each upload", stacklevel=2)
         if card:

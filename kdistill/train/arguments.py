@@ -669,8 +669,13 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
 
     @contextlib.contextmanager
     def main_process_first(self, local: bool = True, desc: str = "work") -> Iterator[None]:
-        """Do the work in the `with` block, which the only process is the first to do."""
+        """Do the work in the `with` block, which rank 0 of the processes that train together is the first to do."""
+        world = current_world()
+        if not world.leads:
+            world.gather(None)
         yield
+        if world.leads:
+            world.gather(None)
 
     @property
     def train_batch_size(self) -> int:

@@ -66,7 +66,10 @@ class World(Protocol):
         """Return the part of arrays of this size that this process adds up."""
 
     def parts_of(self, mine: Flat, givers: int) -> Sequence[Flat]:
-        """Return this process's part of the arrays that the first `givers` ranks give, in the order of ranks."""
+        """Return this process's part of the arrays that the first `givers` ranks give, in the order of ranks.
+
+        They are valid until the next call.
+        """
 
     def joined(self, part: Flat, whole: Flat) -> None:
         """Fill `whole` with the parts of all processes; `part` is the one of this process."""
@@ -126,6 +129,7 @@ class Mpi:
         self.local_rank: int = self._all.Split_type(mpi.COMM_TYPE_SHARED).Get_rank()
         self.met = True
         self._waits = self._stopped = self._leaves_calls = False
+        self._received: dict[int, Flat] = {}  # memory for parts of each size: new one would take as long to arrive
         self._sent: list[Any] = []  # notices, which must stay in memory until they are read
         atexit.register(self._leave)
 
@@ -159,7 +163,7 @@ class Mpi:
         own = int(bounds[self.rank + 1] - bounds[self.rank])
         sent = np.diff(bounds) * (self.rank < givers)
         received = np.where(ranks < givers, own, 0)
-        parts = np.empty((givers, own), np.float32)
+        parts = self._memory_for(own)[:givers]
         self._meet()
         self._do(
             lambda: self._all.Ialltoallv(
@@ -167,6 +171,12 @@ class Mpi:
             )
         )
         return [*parts]
+
+    def _memory_for(self, size: int) -> Flat:
+        """Return room for a part of this size of each process."""
+        if size not in self._received:
+            self._received[size] = np.empty((self.size, size), np.float32)
+        return self._received[size]
 
     def joined(self, part: Flat, whole: Flat) -> None:
         bounds = self._bounds(whole.size)

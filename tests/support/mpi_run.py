@@ -57,11 +57,24 @@ def language(directory: Path, **changes: Any) -> kd.Trainer:
     return kd.Trainer(language_model(), args, train_dataset=documents(29), processing_class=tokenizer)
 
 
+class StopsRank0(kd.TrainerCallback):
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop = args.process_index == 0 and state.global_step == 2
+
+
+def stopped(directory: Path, **changes: Any) -> kd.Trainer:
+    """With a callback that decides for all because it is that of rank 0."""
+    trainer = finetuned(directory, **changes)
+    trainer.add_callback(StopsRank0)
+    return trainer
+
+
 CASES: dict[str, Callable[..., kd.Trainer]] = {
     "distilled": distilled,
     "finetuned": finetuned,
     "matched": matched,
     "language": language,
+    "stopped": stopped,
 }
 
 
@@ -110,6 +123,13 @@ def command(processes: int, *words: str) -> tuple[list[str], dict[str, str]]:
     return [launcher, "-n", str(processes), sys.executable, "-P", *words], environment
 
 
+def shows_last_words() -> bool:
+    """Return whether the launcher shows what its processes say after Ctrl-C: that of Open MPI does not."""
+    launcher = mpirun()
+    assert launcher is not None
+    return "HYDRA" in subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False).stdout
+
+
 def started(processes: int, *words: str) -> subprocess.CompletedProcess[str]:
     """Run `words` in several processes and return how that ended."""
     line, environment = command(processes, *words)
@@ -123,8 +143,13 @@ def main(directory: Path, names: list[str], processes: int, disturbance: str, *m
         trainer = CASES[name](directory / name, **changes)
         trainer.add_callback(At(processes - 1, 3, DISTURBANCES[disturbance]))
         trainer.train(resume_from_checkpoint="resume" in more)
+        trainer.save_state()
+        with trainer.args.main_process_first():
+            told = (trainer.state.global_step, trainer.results["train_loss"], trainer.model.weights_digest()[:8])
+        if current_world().size > 1:
+            assert len({*current_world().gather(told)}) == 1  # all have the end
         if current_world().size > 1 and trainer.is_world_process_zero():
-            print(name, trainer.results["train_loss"], flush=True)
+            print(name, *told, flush=True)
 
 
 if __name__ == "__main__":
