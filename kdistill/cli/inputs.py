@@ -23,6 +23,7 @@ from ..train.directory import RunDirectory
 from ..train.encoding import encode_for, name_of, trained_on
 from ..train.recipe import Provenance
 from ..train.without_effect import warn_of_arguments_without_effect
+from ..train.world import current_world
 from .data_files import FORMAT, data_file
 from .options import RECIPE
 from .report import names_in
@@ -109,6 +110,12 @@ def rows_to_learn(config: Config, options: Namespace) -> Rows | WordRows:
     return words_of(file.table, **columns, trained_on=trained)
 
 
+def _of_one_process(options: Namespace) -> str:
+    """Return what lets one process repeat, with the same bits, a run of several; empty for that of one."""
+    size, each = current_world().size, getattr(options, "gradient_accumulation_steps", None) or 1
+    return "" if size == 1 else f" --gradient-accumulation-steps {size * each}"
+
+
 def provenance_of(options: Namespace, *, started_from: str | None) -> Provenance:
     """Return the names of the inputs for the model card, and the command that repeats the run."""
     teachers: list[str] = getattr(options, "teacher", None) or []
@@ -119,5 +126,5 @@ def provenance_of(options: Namespace, *, started_from: str | None) -> Provenance
         eval=name_of(options.eval),
         dataset=getattr(options, "dataset_name", None),
         dataset_tags=names_in(getattr(options, "dataset_tags", None)),
-        command=f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}",
+        command=f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}{_of_one_process(options)}",
     )

@@ -702,6 +702,10 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         """Return all arguments as JSON-ready values, in the order of the fields; a secret (`hub_token`) as None."""
         return asdict(self) | dict.fromkeys(secret_arguments())
 
+    def record(self) -> dict[str, Any]:
+        """Return `to_dict` as the files of a run hold it: with what one process would need to have the same bits."""
+        return self.to_dict() | {"gradient_accumulation_steps": self.micro_batches_per_step}
+
     def fingerprint(self) -> dict[str, str]:
         """Return hashes, by name, of what the arguments let a model learn from beside its rows: nothing here."""
         return {}

@@ -21,6 +21,7 @@ from .state import STATE_FILE, TrainerState
 
 # Groups of arguments that do not affect the result, so that a resumed run may change them.
 _WITHOUT_EFFECT = ("output", "hub", "checkpoints and logs")
+_ACCUMULATION = "gradient_accumulation_steps"
 _AUXILIARY = "auxiliary."
 """What names of arrays of the parameters beside the model begin with."""
 
@@ -34,7 +35,7 @@ def save_model(directory: Path, model: Model, tokenizer: PreTrainedTokenizerFast
 
 def save_arguments(directory: Path, args: TrainingArguments, command: str | None = None) -> None:
     """Write `training_args.json` and, if there is one, `command.txt` with the command line that repeats the run."""
-    write_json(directory / ARGS_FILE, args.to_dict())
+    write_json(directory / ARGS_FILE, args.record())
     if command is not None:
         atomic_write(directory / COMMAND_FILE, os.fsencode(f"{command}\n"))  # names of files may be any bytes
 
@@ -154,8 +155,7 @@ def check_same_run(saved: TrainerState, args: TrainingArguments, initial: Traine
         initial: the state with which this run would begin.
 
     Raises:
-        ValueError: training rows, teacher, matches or evaluation rows differ, or the micro-batches of a step where
-            several processes train.
+        ValueError: training rows, teacher, matches or evaluation rows differ.
     """
     names = saved.trained_on.keys() | initial.trained_on.keys()
     other = {name for name in names if saved.trained_on.get(name) != initial.trained_on.get(name)}
@@ -170,28 +170,27 @@ def check_same_run(saved: TrainerState, args: TrainingArguments, initial: Traine
             "the run in output_dir was evaluated on other rows, which selected its best weights; pass the same rows "
             "again (other rows can be measured with report --holdout or with evaluate)"
         )
-    accumulation = "gradient_accumulation_steps"
-    before, now = saved.ranks * saved.args.get(accumulation, 1), args.micro_batches_per_step
-    alone = saved.ranks == args.world_size == 1
-    if before != now and not alone:
-        raise ValueError(
-            f"the run in output_dir had {before} micro-batches a step ({saved.ranks} processes with {accumulation} "
-            f"{saved.args.get(accumulation, 1)}), and this one has {now} ({args.world_size} with "
-            f"{args.gradient_accumulation_steps}); expected the same product, with which any number of processes goes "
-            "on with the same bits"
-        )
     changed = [
-        f"{name} was {old!r} and is now {new!r}"
-        for name, (old, new) in changed_arguments(saved.args, args).items()
-        if alone or name != accumulation
+        f"{name} was {old!r} and is now {new!r}" for name, (old, new) in changed_arguments(saved.args, args).items()
     ]
     if changed:
         warnings.warn(f"the run continues with changed arguments: {'; '.join(changed)}", stacklevel=4)
 
 
+def check_same_steps(saved: TrainerState, args: TrainingArguments) -> None:
+    """Raise ValueError where several processes train or trained, and a step had other micro-batches than it now has."""
+    before, now = saved.args.get(_ACCUMULATION), args.micro_batches_per_step
+    if before != now and max(saved.ranks, args.world_size) > 1:
+        raise ValueError(
+            f"the run in output_dir had {before} micro-batches a step, shared by {saved.ranks} processes, and this one "
+            f"has {now}: {args.world_size} times {_ACCUMULATION}, {args.gradient_accumulation_steps}; expected the "
+            "same product, with which any number of processes goes on with the same bits"
+        )
+
+
 def arguments_with_effect(args: TrainingArguments) -> dict[str, Any]:
     """Return the arguments that affect the result, by name."""
-    ready = args.to_dict()
+    ready = args.record()
     return {field.name: ready[field.name] for field in fields(args) if field.metadata["group"] not in _WITHOUT_EFFECT}
 
 

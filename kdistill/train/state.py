@@ -81,9 +81,9 @@ class TrainerState:
     unfinished: dict[str, Any] = field(default_factory=dict)
     """What was still to be done after the latest step, see `resume_points`."""
     args: dict[str, Any] = field(default_factory=dict)
-    """The run's `TrainingArguments`."""
+    """The run's `TrainingArguments`, see `TrainingArguments.record`."""
     ranks: int = 1
-    """How many processes train together: each of them accumulates as many micro-batches as the arguments state."""
+    """How many processes share the micro-batches of a step."""
 
     steps_per_epoch = 0  # no field: it follows from the rows and the arguments, see `set_length`
 
@@ -111,7 +111,7 @@ class TrainerState:
     def set_length(self, args: TrainingArguments, max_steps: int, steps_per_epoch: int) -> None:
         """Set how long the run is to be, and the intervals that follow."""
         self.stopped = self.stopped and self.max_steps == max_steps
-        self.max_steps, self.steps_per_epoch, self.args = max_steps, steps_per_epoch, args.to_dict()
+        self.max_steps, self.steps_per_epoch, self.args = max_steps, steps_per_epoch, args.record()
         self.ranks = args.world_size
         self.num_train_epochs = math.ceil(max_steps / steps_per_epoch)
         self.logging_steps = whole_steps(args.logging_steps or DEFAULT_STEPS, max_steps)

@@ -140,7 +140,8 @@ class Mpi:
     def gather(self, mine: Any) -> list[Any]:
         content = np.frombuffer(pickle.dumps(mine, protocol=5), np.uint8)
         sizes = np.zeros(self.size, np.int64)
-        self._do(lambda: self._all.Iallgather(np.array([content.size], np.int64), sizes))
+        own = np.array([content.size], np.int64)
+        self._do(lambda: self._all.Iallgather(own, sizes), longest_pause=_LONGEST_PAUSE)  # the others may be late
         found = np.empty(int(sizes.sum()), np.uint8)
         self._do(lambda: self._all.Iallgatherv(content, [found, sizes]))
         return [
@@ -213,7 +214,8 @@ class Mpi:
         while not request.Test():
             self._hear()
             tests += 1
-            time.sleep(min(longest_pause, tests * 1e-6))
+            if longest_pause:  # even a pause of 0 would give the core to somebody else for a while
+                time.sleep(min(longest_pause, tests * 1e-6))
         self._waits = False
 
     def _hear(self) -> None:

@@ -50,6 +50,10 @@ def test_processes_have_the_bits_of_one_that_accumulates(
     assert run.returncode == 0, run.stderr
     assert [line.split()[0] for line in run.stdout.splitlines()] == [*CASES]  # rank 0 alone has printed
     assert {name: model(tmp_path, name) for name in CASES} == expected
+    finished = mpi_run.distilled(tmp_path / "distilled", gradient_accumulation_steps=mpi_run.MICRO_BATCHES)
+    finished.load_finished_run()  # as `kdistill report` does, in one process
+    assert finished.state.ranks == processes
+    assert f", by {processes} processes" in (tmp_path / "distilled" / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -100,6 +104,7 @@ def test_a_command_is_shown_once_and_ctrl_c_ends_it_with_its_checkpoint_kept(tmp
     newest = max(int(path.name.rpartition("-")[2]) for path in out.glob("checkpoint-*"))
     steps = ["--max-steps", str(newest + 2)]
     alone = ["--gradient-accumulation-steps", "2"]
+    assert (out / "command.txt").read_text().rstrip().endswith(" ".join(alone))
     assert kdistill([*words, "--resume", "--disable-tqdm", *alone, *steps]) == 0
 
 
