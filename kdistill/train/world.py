@@ -75,7 +75,7 @@ class World(Protocol):
         """Fill `whole` with the parts of all processes; `part` is the one of this process."""
 
     def together(self) -> AbstractContextManager[None]:
-        """Let an error in the block, of any process, stop the others, too.
+        """Leave the block when all do, and let an error in it, of any process, stop the others, too.
 
         They raise RuntimeError, which names its rank and says what has happened, or KeyboardInterrupt for what is no
         `Exception`, at their next call.
@@ -191,6 +191,7 @@ class Mpi:
     def _together(self) -> Iterator[None]:
         try:
             yield
+            self._meet()  # with pauses, while rank 0 writes what comes last
         except BaseException as error:
             if not self._stopped:
                 self._stopped = True
