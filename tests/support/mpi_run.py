@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,47 @@ def mpirun() -> str | None:
     return shutil.which("mpirun", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
 
 
+HOSTS = ("10.77.0.1", "10.77.0.2")
+
+
+@contextmanager
+def two_hosts(directory: Path) -> Iterator[list[str]]:
+    """Yield the words before those of MPICH's launcher that spread two processes over two network namespaces, by TCP.
+
+    Raises OSError or CalledProcessError where nobody may make them.
+    """
+    names = [f"kdistill-{os.getpid()}-{which}" for which in "ab"]
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip("-n", names[0], "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", names[1])
+        for name, address in zip(names, HOSTS, strict=True):
+            ip("-n", name, "address", "add", f"{address}/24", "dev", "wire")
+            ip("-n", name, "link", "set", "wire", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+        shell = directory / "shell"  # what the launcher takes for ssh: HOST COMMAND ...
+        shell.write_text(
+            "#!/bin/sh\nwhile [ $1 != ${1#-} ]; do shift; done\n"
+            f"case $1 in {HOSTS[0]}) host={names[0]};; *) host={names[1]};; esac\n"
+            'shift; exec ip netns exec $host sh -c "$*"\n'
+        )
+        shell.chmod(0o755)
+        launcher = mpirun()
+        assert launcher is not None
+        yield [
+            *("ip", "netns", "exec", names[0], launcher, "-launcher", "ssh", "-launcher-exec", str(shell)),
+            *("-iface", "wire", "-hosts", ",".join(HOSTS), "-ppn", "1"),
+            *("-genv", "MPIR_CVAR_NOLOCAL", "1", "-genv", "UCX_TLS", "tcp", "-genv", "UCX_NET_DEVICES", "wire"),
+        ]
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
 def command(processes: int, *words: str) -> tuple[list[str], dict[str, str]]:
     """Return the words and the environment with which several processes run this Python, `words` behind its name."""
     launcher = mpirun()
@@ -123,16 +165,17 @@ def command(processes: int, *words: str) -> tuple[list[str], dict[str, str]]:
     return [launcher, "-n", str(processes), sys.executable, "-P", *words], environment
 
 
-def shows_last_words() -> bool:
-    """Return whether the launcher shows what its processes say after Ctrl-C: that of Open MPI does not."""
+def is_of_mpich() -> bool:
+    """Return whether the launcher is MPICH's. That of Open MPI does not show what its processes say after Ctrl-C."""
     launcher = mpirun()
     assert launcher is not None
     return "HYDRA" in subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False).stdout
 
 
-def started(processes: int, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run `words` in several processes and return how that ended."""
+def started(processes: int, *words: str, by: Sequence[str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `words` in several processes, by another launcher than `mpirun` if one is given; return how that ended."""
     line, environment = command(processes, *words)
+    line = line if by is None else [*by, *line[1:]]
     return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,21 @@ def test_processes_have_the_bits_of_one_that_accumulates(
     assert f", by {processes} processes" in (tmp_path / "distilled" / "out" / "README.md").read_text()
 
 
+def test_hosts_that_a_network_joins_have_the_bits_of_one(
+    tmp_path: Path, launcher: str, expected: dict[str, bytes]
+) -> None:
+    if not mpi_run.is_of_mpich():
+        pytest.skip("needs MPICH's mpirun, whose shell can be replaced")
+    with ExitStack() as stack:
+        try:
+            by = stack.enter_context(mpi_run.two_hosts(tmp_path))
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"needs `ip` and the right to make network namespaces: {error}")
+        run = started(2, *RUN, str(tmp_path), "finetuned", "2", "undisturbed", by=by)
+    assert run.returncode == 0, run.stderr
+    assert model(tmp_path, "finetuned") == expected["finetuned"]
+
+
 @pytest.mark.parametrize(
     ("how", "said"),
     [
@@ -95,7 +111,7 @@ def test_a_command_is_shown_once_and_ctrl_c_ends_it_with_its_checkpoint_kept(tmp
     sent = time.monotonic()
     _, errors = process.communicate(timeout=60)
     assert time.monotonic() - sent < 20
-    assert errors.count("is kept. Repeat the command with --resume to continue") == mpi_run.shows_last_words(), errors
+    assert errors.count("is kept. Repeat the command with --resume to continue") == mpi_run.is_of_mpich(), errors
     assert process.returncode != 0
 
     wrong = started(2, "-m", "kdistill", *words, "--resume", "--gradient-accumulation-steps", "2")
