@@ -29,7 +29,7 @@ Flat = NDArray[np.float32]
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 _OF_PMIX = ("PMIX_RANK", "SLURM_NTASKS")  # a launcher that only speaks PMIx, such as srun --mpi=pmix
 _NOTICE = 1
-_SECONDS_TO_MEET = 20.0  # for the others, once one has stopped: they may be writing a checkpoint
+_SECONDS_TO_MEET = 60.0  # for the others, once one has stopped: rank 0 may be writing a checkpoint
 _SECONDS_TO_PASS_ON = 0.5  # what a process has written, before the launcher is told to end the job
 _LONGEST_PAUSE = 1e-3
 
@@ -128,7 +128,7 @@ class Mpi:
         self.size: int = self._all.Get_size()
         self.local_rank: int = self._all.Split_type(mpi.COMM_TYPE_SHARED).Get_rank()
         self.met = True
-        self._waits = self._stopped = self._leaves_calls = False
+        self._waits = self._stopped = self._has_waited = self._leaves_calls = False
         self._received: dict[int, Flat] = {}  # memory for parts of each size: new one would take as long to arrive
         self._sent: list[Any] = []  # notices, which must stay in memory until they are read
         atexit.register(self._leave)
@@ -144,9 +144,7 @@ class Mpi:
         self._do(lambda: self._all.Iallgather(own, sizes), longest_pause=_LONGEST_PAUSE)  # the others may be late
         found = np.empty(int(sizes.sum()), np.uint8)
         self._do(lambda: self._all.Iallgatherv(content, [found, sizes]))
-        return [
-            pickle.loads(part.tobytes()) for part in np.split(found, np.cumsum(sizes)[:-1])
-        ]  # our own process wrote it
+        return [pickle.loads(part.tobytes()) for part in np.split(found, np.cumsum(sizes)[:-1])]
 
     def share(self, value: Any) -> Any:
         return self.gather(value if self.leads else None)[0]
@@ -210,6 +208,8 @@ class Mpi:
 
     def _do(self, begin: Callable[[], Any], *, longest_pause: float = 0.0) -> None:
         """Begin a call of MPI and test it until it is done. It moves data only while it is tested."""
+        if self._stopped:
+            raise RuntimeError("the processes that trained together have stopped; start them anew with the launcher")
         self._hear()
         request, self._waits, tests = begin(), True, 0
         while not request.Test():
@@ -222,7 +222,7 @@ class Mpi:
     def _hear(self) -> None:
         """Raise what `together` names where another process has stopped."""
         status = self._mpi.Status()
-        if self._stopped or not self._notices.Iprobe(source=self._mpi.ANY_SOURCE, tag=_NOTICE, status=status):
+        if not self._notices.Iprobe(source=self._mpi.ANY_SOURCE, tag=_NOTICE, status=status):
             return
         content = bytearray(status.Get_count(self._mpi.BYTE))
         self._notices.Recv(content, source=status.Get_source(), tag=_NOTICE)
@@ -241,8 +241,9 @@ class Mpi:
 
     def _wait_for_the_others(self) -> None:
         """Wait until all have stopped: the launcher ends the others as soon as one is gone."""
-        if self._leaves_calls:
+        if self._has_waited:
             return
+        self._has_waited = True
         waits = np.array([self._waits], np.int32)
         until, request = time.monotonic() + _SECONDS_TO_MEET, self._notices.Iallreduce(self._mpi.IN_PLACE, waits)
         self.met = request.Test()

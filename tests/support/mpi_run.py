@@ -99,7 +99,6 @@ DISTURBANCES: dict[str, Callable[[], object]] = {
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "failed": _fail,
     "interrupted": lambda: os.kill(os.getpid(), signal.SIGINT),
-    "slow": lambda: time.sleep(60),
 }
 
 
@@ -119,8 +118,8 @@ def two_hosts(directory: Path) -> Iterator[list[str]]:
     """
     names = [f"kdistill-{os.getpid()}-{which}" for which in "ab"]
 
-    def ip(*words: str) -> None:
-        subprocess.run(["ip", *words], check=True, capture_output=True)
+    def ip(*words: str) -> str:
+        return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
 
     try:
         for name in names:
@@ -130,6 +129,10 @@ def two_hosts(directory: Path) -> Iterator[list[str]]:
             ip("-n", name, "address", "add", f"{address}/24", "dev", "wire")
             ip("-n", name, "link", "set", "wire", "up")
             ip("-n", name, "link", "set", "lo", "up")
+        until = time.monotonic() + 30  # the kernel takes a moment to call a link up, and MPI takes no other
+        while not all("state UP" in ip("-n", name, "link", "show", "wire") for name in names):
+            assert time.monotonic() < until
+            time.sleep(0.01)
         shell = directory / "shell"  # what the launcher takes for ssh: HOST COMMAND ...
         shell.write_text(
             "#!/bin/sh\nwhile [ $1 != ${1#-} ]; do shift; done\n"
