@@ -77,6 +77,7 @@ from .train.transformers_names import (
     check_trainer_arguments,
 )
 from .train.without_effect import warn_of_arguments_of_other_heads
+from .train.world import ALONE, World, current_world, require_same
 
 
 class TrainOutput(NamedTuple):
@@ -159,8 +160,11 @@ class Trainer:
         if model is not None:
             check_model("model", model)
         args = args if args is not None else TrainingArguments()
+        world = current_world()
         if args.plots:
             check_pictures()
+        if not world.leads:
+            args.disable_tqdm = True  # rank 0 shows
         objective = objective if objective is not None else Supervised()
         check_recipe(args, taught=not objective.needs_labels)
         model = adapted(_only_one_of(model, model_init), objective)
@@ -204,7 +208,8 @@ class Trainer:
         recipe.settle_answers()
         callbacks = callbacks if callbacks is not None else []
         check_kind("callbacks", callbacks, Iterable, "a list of TrainerCallbacks, or of classes of them")
-        self._begin(recipe, CallbackHandler([DefaultFlowCallback, *default_callbacks(args), *callbacks]))
+        shown = default_callbacks(args) if world.leads else []
+        self._begin(recipe, CallbackHandler([DefaultFlowCallback, *shown, *callbacks]))
         self._call("on_init_end")
 
     def _begin(self, recipe: Recipe, callbacks: CallbackHandler) -> None:
@@ -223,6 +228,7 @@ class Trainer:
         self._label_weights: LabelWeights | None = None  # of the present step
         self._inner: InnerLoss | None = None  # of the present run
         self._args_of_step: TrainingArguments | None = None  # with what schedules give the present step
+        self._world = ALONE  # those who train with this process, during the steps of a run
         self._chooses_threshold = False  # whether evaluations choose one, until the run has kept one
 
     @property
@@ -280,16 +286,19 @@ class Trainer:
                 stacklevel=2,
             )
         self.failed, self.report = Failures(), None
-        if args.push_to_hub:
-            check_publishing(args)
-        directory = RunDirectory(args.output_dir)
+        directory, world = RunDirectory(args.output_dir), current_world()
         with ExitStack() as stack:
-            stack.enter_context(directory.claim(resume=bool(resume), overwrite=args.overwrite_output_dir))
+            stack.enter_context(world.together())
+            if args.push_to_hub and world.leads:
+                check_publishing(args)
+            if world.leads:
+                stack.enter_context(directory.claim(resume=bool(resume), overwrite=args.overwrite_output_dir))
             if args.enable_jit_checkpoint:
                 stack.enter_context(sigterm_as_exit())
             if self.model_init is not None and self.state.global_step:
                 self.model = self.recipe.new_model()
             run, new_layers = Run(self.recipe), self.model.has_new_layers
+            require_same(world, lambda: self.recipe.facts(run.dataset))  # and by now rank 0 has claimed the directory
             finished = resume is True and self._take_finished(run)
             if not finished:
                 inner = run.recipe.inner_loss(run.plan)
@@ -298,14 +307,16 @@ class Trainer:
                 self.objective.keep(self.state.settled, self.args)
                 if type(self).evaluate is Trainer.evaluate:  # another one may measure more
                     run.recipe.check_best_metric()
-                run.recipe.prepare(run.dataset)
+                run.recipe.prepare(run.dataset, world)
                 self.state.settled = self.objective.settled()
                 self._train(run.dataset, run.plan, optimizer, inner, run)
                 self._show_little_learned(new_layers=new_layers)
-            if not finished or not os.path.lexists(directory.path / CARD_FILE):  # an interrupt may have come before it
+            if world.leads and (
+                not finished or not os.path.lexists(directory.path / CARD_FILE)
+            ):  # an interrupt may have come before it
                 again = f"write it with `kdistill report --model {args.output_dir}` or trainer.create_model_card()"
                 self.failed.attempt("model_card", self._write_first_card, kept=kept, again=again)
-        if args.push_to_hub:
+        if args.push_to_hub and world.leads:
             again = "repeat it with the same command and --resume, or with trainer.push_to_hub()"
             self.failed.attempt("upload", self.push_to_hub, kept=kept, again=again)
         figures = {name: value for name, value in self.results.items() if not name.startswith("eval_")}
@@ -331,7 +342,7 @@ class Trainer:
         self, dataset: Dataset, plan: EpochPlan, optimizer: AdamW, inner: InnerLoss | None, run: Run | None
     ) -> None:
         """Do all steps that are left; finish the run, if there is one."""
-        self.optimizer, self._inner = optimizer, inner
+        self.optimizer, self._inner, self._world = optimizer, inner, ALONE if run is None else current_world()
         events, weights = self._events(), self.recipe.label_weights(dataset)
         self.recipe.set_threshold(self.args.threshold)  # an earlier one fits the weights that training began with
         self._chooses_threshold = self.args.threshold is None
@@ -353,14 +364,17 @@ class Trainer:
             evaluate=None if self.eval_dataset is None else self.evaluate,
             log=self.log,
             events=events,
-            checkpoints=None if run is None else RunCheckpoints(run, events),
+            checkpoints=RunCheckpoints(run, events) if run is not None and self._world.leads else None,
             begin_step=begin_step,
+            world=self._world,
         )
         try:
             events("on_train_begin")
             training.run()
-            if run is not None:
+            world, self._world = self._world, ALONE  # from here on rank 0 goes on alone, and the others get the end
+            if run is not None and world.leads:
                 self._finish(run)
+            self._take_end(world)
         except BaseException as error:
             self._chooses_threshold = False
             if not isinstance(error, Exception):
@@ -381,7 +395,17 @@ class Trainer:
             events("on_train_end")
         finally:
             self.optimizer = self._inner = self._args_of_step = None
+            self._world = ALONE
             self.model.training_dtype = "float32"  # reports measure the model as it is saved
+
+    def _take_end(self, world: World) -> None:
+        """Take what rank 0 has at the end of a run: state, results, failures, weights and config."""
+        self.state, self.results, self.failed, self.model.config = world.share(
+            (self.state, self.results, self.failed, self.model.config)
+        )
+        if world.size > 1:
+            with self.model.writing() as parameters:
+                world.share_array(parameters)
 
     def _finish(self, run: Run) -> None:
         """Write the model and the results; once the state is there too, the run is finished."""
@@ -521,6 +545,11 @@ class Trainer:
         if backend != "optuna":
             raise ValueError(f"backend is {backend!r}; expected 'optuna'")
         check_search_arguments(others, inspect.signature(Trainer.hyperparameter_search).parameters)
+        if current_world().size > 1:
+            raise ValueError(
+                f"an MPI launcher has started {current_world().size} processes, and hyperparameter_search is the work "
+                "of one; start it without mpirun (n_jobs and storage give it more threads and processes)"
+            )
         if self.model_init is None:
             raise ValueError(
                 "model_init is None; hyperparameter_search needs a function that makes a new model for each trial: "
@@ -640,6 +669,7 @@ class Trainer:
                 prefix=prefix,
                 progress=on_batch,
                 choose_threshold=choose_threshold,
+                world=self._world,
             )
         if not choose_threshold:
             warn_of_empty_predictions(self.model, output)
@@ -657,33 +687,42 @@ class Trainer:
     # Results
 
     def save_model(self, output_dir: str | os.PathLike[str] | None = None) -> None:
-        """Write the model, and the tokenizer if there is one, as a Hugging Face directory (default: `output_dir`)."""
+        """Write the model, and the tokenizer if there is one, as a Hugging Face directory (default: `output_dir`).
+
+        Of the processes that train together rank 0 does it, as all that writes or prints.
+        """
+        if not self.is_world_process_zero():
+            return
         directory = Path(self.args.output_dir if output_dir is None else output_dir)
         directory.mkdir(parents=True, exist_ok=True)
         with averaged(self.optimizer):
             save_model(directory, self.model, self.processing_class)
 
     def is_world_process_zero(self) -> bool:
-        """Return True: there is one process, which may write."""
-        return True
+        """Return whether this is the process that writes: the only one, or rank 0 of those that mpirun started."""
+        return current_world().leads
 
     def is_local_process_zero(self) -> bool:
-        """Return True, likewise."""
-        return True
+        """Return whether it is the first on its host."""
+        return current_world().local_rank == 0
 
     def log_metrics(self, split: str, metrics: Mapping[str, Any]) -> None:
         """Print metrics under the name of their split ("train", "eval", "test"), as in transformers."""
-        print(metrics_table(split, metrics))
+        if self.is_world_process_zero():
+            print(metrics_table(split, metrics))
 
     def save_metrics(self, split: str, metrics: Mapping[str, Any], combined: bool = True) -> None:
         """Write metrics to <split>_results.json in the output directory, as in transformers.
 
         `combined`: add them to all_results.json too.
         """
-        save_metrics(Path(self.args.output_dir), split, metrics, combined=combined)
+        if self.is_world_process_zero():
+            save_metrics(Path(self.args.output_dir), split, metrics, combined=combined)
 
     def save_state(self) -> None:
         """Write `state` to trainer_state.json in the output directory, which `train` does as well."""
+        if not self.is_world_process_zero():
+            return
         directory = Path(self.args.output_dir)
         directory.mkdir(parents=True, exist_ok=True)
         self.state.save(directory)
@@ -720,8 +759,11 @@ class Trainer:
             `args.search_trials`.
         measure_speed: measure sentences per second of this model and its teacher, which takes some seconds.
 
-        Raises what `report.measure.make_report` raises, and warns as it does.
+        Of the processes that train together rank 0 does it; the others get no figures. Raises what
+        `report.measure.make_report` raises, and warns as it does.
         """
+        if not self.is_world_process_zero():
+            return {}
         known = {"finetuned_from": finetuned_from, "tasks": tasks, "dataset_args": dataset_args}
         if ignored := [name for name, value in known.items() if value]:
             warnings.warn(f"{', '.join(ignored)} ignored: the run knows its checkpoint, task and rows", stacklevel=2)
@@ -761,8 +803,11 @@ class Trainer:
             card: arguments of `create_model_card`, which then writes the card anew first, without measuring speed.
 
         Raises `PermissionError` without a token that may write there and `ConnectionError` when the hub cannot be
-        reached or goes on failing; the output directory stays as it is, and a later call does all of it.
+        reached or goes on failing; the output directory stays as it is, and a later call does all of it. Of the
+        processes that train together rank 0 does it; the others return "".
         """
+        if not self.is_world_process_zero():
+            return ""
         if not blocking:
             warnings.warn("blocking is ignored: training waits for each upload", stacklevel=2)
         if card:

@@ -1,6 +1,7 @@
 #include "skin/kd_module_gradients.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Enters the object if it has gradients and `threads` is fine; -1 with an exception otherwise. */
 static int enter_training(kd_model_object *o, int threads)
@@ -180,6 +181,35 @@ static PyArrayObject *parse_ids(PyObject *ids, ptrdiff_t V)
             return NULL;
         }
     return array;
+}
+
+PyObject *kd_py_touched_rows(PyObject *self, PyObject *Py_UNUSED(args))
+{
+    kd_model_object *o = (kd_model_object *)self;
+    if (enter_training(o, 1) < 0)
+        return NULL;
+    npy_intp n = o->touched_count;
+    PyObject *ids = PyArray_SimpleNew(1, &n, NPY_INT32);
+    if (ids)
+        memcpy(PyArray_DATA((PyArrayObject *)ids), PyArray_DATA(o->touched), (size_t)n * sizeof(int32_t));
+    o->busy = 0;
+    return ids;
+}
+
+PyObject *kd_py_touch_rows(PyObject *self, PyObject *args)
+{
+    kd_model_object *o = (kd_model_object *)self;
+    PyObject *object;
+    if (!PyArg_ParseTuple(args, "O:touch_rows", &object) || enter_training(o, 1) < 0)
+        return NULL;
+    PyArrayObject *ids = parse_ids(object, o->model.encoder.V);
+    if (ids) {
+        const kd_batch words = {.ids = PyArray_DATA(ids), .N = PyArray_SIZE(ids)};
+        o->touched_count = kd_embed_mark(PyArray_DATA(o->touched), PyArray_DATA(o->mark), o->touched_count, &words);
+        Py_DECREF((PyObject *)ids);
+    }
+    o->busy = 0;
+    return ids ? Py_NewRef(Py_None) : NULL;
 }
 
 typedef struct rows_behind {

@@ -11,6 +11,8 @@ enum { KD_HISTORY = sizeof(kd_adamw_step) / sizeof(float) };
 PyObject *kd_py_clear_gradients(PyObject *self, PyObject *args);
 PyObject *kd_py_gradient_norm(PyObject *self, PyObject *args);
 PyObject *kd_py_scale_gradients(PyObject *self, PyObject *args);
+PyObject *kd_py_touched_rows(PyObject *self, PyObject *args);
+PyObject *kd_py_touch_rows(PyObject *self, PyObject *args);
 PyObject *kd_py_adamw_step(PyObject *self, PyObject *args);
 PyObject *kd_py_catch_up(PyObject *self, PyObject *args);
 PyObject *kd_py_adamw(PyObject *module, PyObject *args);

@@ -282,6 +282,12 @@ static PyMethodDef model_methods[] = {
      "gradient_norm($self, threads, /)\n--\n\nThe Euclidean norm of all gradients together."},
     {"scale_gradients", kd_py_scale_gradients, METH_VARARGS,
      "scale_gradients($self, factor, threads, /)\n--\n\nAll gradients *= factor."},
+    {"touched_rows", kd_py_touched_rows, METH_NOARGS,
+     "touched_rows($self, /)\n--\n\n"
+     "The words, int32, whose rows of the embeddings' gradient may differ from 0, in the order of their first use."},
+    {"touch_rows", kd_py_touch_rows, METH_VARARGS,
+     "touch_rows($self, ids, /)\n--\n\n"
+     "Adds words (None: all) to `touched_rows`: somebody is about to write their rows of the gradient."},
     {"adamw_step", kd_py_adamw_step, METH_VARARGS,
      "adamw_step($self, state, constants, threads, /)\n--\n\n"
      "state is (m, v, average | None, done, history, base, t), constants (lr, beta1, beta2, eps, weight_decay, "

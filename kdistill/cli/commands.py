@@ -243,6 +243,8 @@ def _train(trainer: Trainer, options: Namespace) -> Figures:
 
 def _trained(trainer: Trainer, options: Namespace) -> Figures:
     trainer.train(resume_from_checkpoint=options.resume)
+    if not trainer.is_world_process_zero():
+        return {}
     directory = Path(trainer.args.output_dir)
     uploaded = {} if trainer.commit_url is None else {"commit_url": trainer.commit_url}
     chosen = {"recipe": trainer.args.recipe, "chosen": trainer.args.chosen} if trainer.args.chosen else {}

@@ -24,6 +24,7 @@ from ..train.directory import RunDirectory
 from ..train.encoding import encode_for, name_of, trained_on
 from ..train.recipe import Provenance
 from ..train.without_effect import warn_of_arguments_without_effect
+from ..train.world import current_world
 from .data_files import FORMAT, data_file
 from .options import RECIPE
 from .report import names_in
@@ -52,6 +53,8 @@ def check_output_dir(args: TrainingArguments, options: Namespace, sources: list[
 
     A checkpoint of a run is deleted with the run that is overwritten, or later, when newer ones are kept.
     """
+    if not args.should_save:  # rank 0 of several processes looks, and has perhaps begun to write there
+        return
     output = Path(args.output_dir).resolve()
     own = [output, *RunDirectory(output).checkpoints()] if output.is_dir() else []
     for source in sources:
@@ -109,6 +112,12 @@ def rows_to_learn(config: Config, options: Namespace) -> Rows | WordRows:
     return words_of(file.table, **columns, trained_on=trained)
 
 
+def _of_one_process(options: Namespace) -> str:
+    """Return what lets one process repeat, with the same bits, a run of several; empty for that of one."""
+    size, each = current_world().size, getattr(options, "gradient_accumulation_steps", None) or 1
+    return "" if size == 1 else f" --gradient-accumulation-steps {size * each}"
+
+
 def provenance_of(options: Namespace, *, started_from: str | None) -> Provenance:
     """Return the names of the inputs for the model card, and the command that repeats the run."""
     teachers: list[str] = getattr(options, "teacher", None) or []
@@ -125,4 +134,4 @@ def provenance_of(options: Namespace, *, started_from: str | None) -> Provenance
 
 def command_of(options: Namespace) -> str:
     """Return the command that repeats a run, as its output directory keeps it."""
-    return f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}"
+    return f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}{_of_one_process(options)}"

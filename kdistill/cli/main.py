@@ -9,7 +9,7 @@ import time
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
@@ -17,11 +17,13 @@ from typing import Any, NoReturn, TextIO
 from ..system.files import json_text
 from ..system.progress import say
 from ..train.arguments import TrainingArguments
+from ..train.world import ALONE, World, current_world, launched_processes
 from .command_line import parse
 from .options import CommandLineError
 
 _BAD_INPUT = (ValueError, TypeError, OSError, ImportError)
 _FAILED = (ArithmeticError, RuntimeError, MemoryError)
+_TOGETHER = ("finetune", "distill")  # commands that several processes of an MPI launcher run together
 _TABLES = ("per_class", "confusions")
 _MOST_CONFUSIONS = 10
 _ONE_LINE = str.maketrans("\t\n\r", "   ")  # a label's name may hold any of them
@@ -42,18 +44,52 @@ def main(argv: Sequence[str] | None = None) -> int:
         (Ctrl-C), 141 (the reader of standard output is gone) or 143 (SIGTERM).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    options = Namespace()
+    options, world = Namespace(), ALONE
 
     def work() -> int:
-        nonlocal options
+        nonlocal options, world
         started = time.monotonic()
         options = parse(argv)
         options.started = started
-        figures = run_command(options)
+        world = _world_of(options.command)
+        with world.together(), _silent_unless(world.leads):
+            figures = run_command(options)
+        if not world.leads:
+            return 0
         sys.stdout.flush()  # raises for a closed pipe here, not when the interpreter ends
         return _print_figures(figures, options)
 
-    return run_as_program(work, on_error=_say_error, on_interrupt=lambda: _report_interrupt(options))
+    def on_error(sentence: str) -> None:
+        if world.leads or not world.met:  # otherwise rank 0 knows, and says it
+            _say_error(sentence)
+
+    def on_interrupt() -> None:
+        if world.leads:
+            _report_interrupt(options)
+
+    return run_as_program(work, on_error=on_error, on_interrupt=on_interrupt)
+
+
+def _world_of(command: str) -> World:
+    """Return the processes that run this command together. Raises ValueError for several of one that is alone."""
+    if command in _TOGETHER:
+        return current_world()
+    if (count := launched_processes()) > 1:
+        raise ValueError(
+            f"an MPI launcher has started {count} processes of `kdistill {command}`, which is the work of one; start "
+            f"it without mpirun, which is for {' and '.join(_TOGETHER)}"
+        )
+    return ALONE
+
+
+@contextmanager
+def _silent_unless(shows: bool) -> Iterator[None]:
+    """Let nothing that the block writes be seen unless this process is the one that shows."""
+    if shows:
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
 
 
 def run_as_program(

@@ -24,6 +24,7 @@ from ..tasks.base import Task
 from ..tasks.registry import task_for
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
+from ..train.world import World
 from .teachers import Teacher, reader_for_both
 
 BY_CONFIDENCE = "confidence"
@@ -190,6 +191,19 @@ class Teachers:
                 rows, outputs = self._kept
                 one._kept = rows, (outputs[place],)
             yield one
+
+    def fill_cache(self, rows: Dataset, args: DistillationTrainingArguments, world: World, *, what: str) -> None:
+        """Let each of several processes put the answers of models for its share of the rows into the teacher cache.
+
+        So that none of them computes all, where they have one directory for the cache.
+        """
+        if world.size == 1 or not args.teacher_cache or rows.hidden:
+            return
+        share = rows.take(np.arange(world.rank, len(rows), world.size))
+        for teacher in self.models:
+            if len(share):
+                teacher.outputs(share, args, what=what)
+        world.gather(None)  # all have answered
 
     def mixed(
         self, outputs: Sequence[Outputs], task: Task, args: DistillationTrainingArguments, labels: Labels | None

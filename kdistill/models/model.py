@@ -552,6 +552,18 @@ class Model:
         assert self._gradients is not None
         return read_only(self._gradients)
 
+    def gradients_to_write(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the gradient of the word embeddings, (vocabulary, width), and all others, flat, as they are in memory.
+
+        Whoever writes rows of the former tells `core.touch_rows` of them before. Where the head computes with the word
+        embeddings, so that every row has a gradient, they are among the others, and the first array has no rows.
+        """
+        self.trainable_core()
+        assert self._gradients is not None
+        shape = self.layout[0].shape if not self._shape[1].get("tied") else (0, self.layout[0].shape[1])
+        end = int(np.prod(shape))
+        return self._gradients[:end].reshape(shape), self._gradients[end:]
+
     @property
     def num_flat(self) -> int:
         """The size of the flat arrays: the parameters, and what aligns them."""

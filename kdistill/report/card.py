@@ -120,12 +120,15 @@ def _training(report: Report) -> str:
     head = report.subject.model.config.head
     listed = [field.name for field in fields(args) if field.metadata["group"] in _LISTED_GROUPS]
     listed = [name for name in listed if is_used_by(name, head)]
-    arguments = table(["argument", "value"], ([f"`{name}`", f"{getattr(args, name)}"] for name in listed))
+    values = {name: getattr(args, name) for name in listed}
+    values |= {"gradient_accumulation_steps": args.micro_batches_per_step}  # as the run's files have it
+    arguments = table(["argument", "value"], ([f"`{name}`", f"{value}"] for name, value in values.items()))
     duration = format_duration(state.train_runtime)
+    together = f", by {state.ranks} processes that shared the micro-batches" if state.ranks > 1 else ""
     chosen = ""
     if args.recipe in STUDENT_PRESETS:
         chosen = f" The recipe {code(args.recipe)} chose what nobody gave of the student's shape and of the arguments."
-    return f"## Training\n\n{state.global_step:,} steps of AdamW in {duration}.{chosen}\n\n{arguments}"
+    return f"## Training\n\n{state.global_step:,} steps of AdamW in {duration}{together}.{chosen}\n\n{arguments}"
 
 
 def _environment(report: Report) -> str:

@@ -20,9 +20,17 @@ _num_threads: int | None = None
 _num_threads_here: ContextVar[int | None] = ContextVar("kdistill.num_threads", default=None)
 
 
+# What MPI launchers tell a process about how many they have started on its host: Open MPI, MPICH and Intel MPI.
+_NEIGHBOURS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
+
+
 def _available_cpus() -> int:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cpus, cpu_quota() or cpus)
+    cpus = min(cpus, cpu_quota() or cpus)
+    told = [os.environ[name] for name in _NEIGHBOURS if name in os.environ]
+    if told and told[0].isdigit() and int(told[0]) > 1:  # which share the host, whether the launcher binds them or not
+        cpus = min(cpus, max(1, (os.cpu_count() or 1) // int(told[0])))
+    return cpus
 
 
 def _checked_threads(n: int, source: str) -> int:
@@ -64,7 +72,7 @@ def get_num_threads() -> int:
     """Return the number of threads in use.
 
     Default: the environment variable KDISTILL_NUM_THREADS, else the CPUs that this process may use, by its affinity and
-    by the quota of its control groups (`docker run --cpus`).
+    by the quota of its control groups (`docker run --cpus`), and of those of the host its share under mpirun.
     """
     global _num_threads
     if (here := _num_threads_here.get()) is not None:

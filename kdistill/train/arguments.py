@@ -35,6 +35,7 @@ from .schedules import SCHEDULES, check_scheduler_kwargs
 from .stages import PRESETS, matches_hash, read_matches, rows_of
 from .transformers_names import OTHER_ARGUMENTS, PROCESS, instead_of_method, translate
 from .without_effect import RECURRING, warn_of_arguments_without_effect
+from .world import current_world
 
 INTERVALS = ("no", "steps", "epoch")
 SAVE_INTERVALS = (*INTERVALS, "best")
@@ -504,7 +505,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         """
         other = OTHER_ARGUMENTS.get(name)
         if other is None and name in PROCESS:
-            return PROCESS[name]
+            return PROCESS[name](current_world())
         if other is None:
             hint = did_you_mean_argument(name, [field.name for field in fields(self)])
             raise AttributeError(f"{type(self).__name__} has no argument {name!r}{instead_of_method(name) or hint}")
@@ -652,6 +653,11 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
             if "greater_is_better" in self._left_open:
                 self._settle("greater_is_better", greater_is_better(metric))
 
+    @property
+    def micro_batches_per_step(self) -> int:
+        """How many micro-batches an optimiser step has, over all processes that train together."""
+        return self.gradient_accumulation_steps * current_world().size
+
     def get_warmup_steps(self, num_training_steps: int) -> int:
         """Return the number of warm-up steps: `warmup_steps`, or `warmup_ratio` of the run, rounded up."""
         if self.warmup_steps:
@@ -664,8 +670,13 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
 
     @contextlib.contextmanager
     def main_process_first(self, local: bool = True, desc: str = "work") -> Iterator[None]:
-        """Do the work in the `with` block, which the only process is the first to do."""
+        """Do the work in the `with` block, which rank 0 of the processes that train together is the first to do."""
+        world = current_world()
+        if not world.leads:
+            world.gather(None)
         yield
+        if world.leads:
+            world.gather(None)
 
     @property
     def train_batch_size(self) -> int:
@@ -691,6 +702,10 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     def to_dict(self) -> dict[str, Any]:
         """Return all arguments as JSON-ready values, in the order of the fields; a secret (`hub_token`) as None."""
         return asdict(self) | dict.fromkeys(secret_arguments())
+
+    def record(self) -> dict[str, Any]:
+        """Return `to_dict` as the files of a run hold it: with what one process would need to have the same bits."""
+        return self.to_dict() | {"gradient_accumulation_steps": self.micro_batches_per_step}
 
     def fingerprint(self) -> dict[str, str]:
         """Return hashes, by name, of what the arguments let a model learn from beside its rows: nothing here."""

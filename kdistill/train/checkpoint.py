@@ -21,6 +21,7 @@ from .state import STATE_FILE, TrainerState
 
 # Groups of arguments that do not affect the result, so that a resumed run may change them.
 _WITHOUT_EFFECT = ("output", "hub", "checkpoints and logs")
+_ACCUMULATION = "gradient_accumulation_steps"
 _AUXILIARY = "auxiliary."
 """What names of arrays of the parameters beside the model begin with."""
 
@@ -34,7 +35,7 @@ def save_model(directory: Path, model: Model, tokenizer: PreTrainedTokenizerFast
 
 def save_arguments(directory: Path, args: TrainingArguments, command: str | None = None) -> None:
     """Write `training_args.json` and, if there is one, `command.txt` with the command line that repeats the run."""
-    write_json(directory / ARGS_FILE, args.to_dict())
+    write_json(directory / ARGS_FILE, args.record())
     if command is not None:
         atomic_write(directory / COMMAND_FILE, os.fsencode(f"{command}\n"))  # names of files may be any bytes
 
@@ -176,8 +177,24 @@ def check_same_run(saved: TrainerState, args: TrainingArguments, initial: Traine
         warnings.warn(f"the run continues with changed arguments: {'; '.join(changed)}", stacklevel=4)
 
 
+def check_same_steps(saved: TrainerState, args: TrainingArguments) -> None:
+    """Raise ValueError where several processes train or trained, and a step had other micro-batches than it now has."""
+    before, now = saved.args.get(_ACCUMULATION), args.micro_batches_per_step
+    if before != now and max(saved.ranks, args.world_size) > 1:
+        raise ValueError(
+            f"the run in output_dir had {before} micro-batches a step, shared by {saved.ranks} processes, and this one "
+            f"has {now}: {args.world_size} times {_ACCUMULATION}, {args.gradient_accumulation_steps}; expected the "
+            "same product, with which any number of processes goes on with the same bits"
+        )
+
+
+def arguments_with_effect(args: TrainingArguments) -> dict[str, Any]:
+    """Return the arguments that affect the result, by name."""
+    ready = args.record()
+    return {field.name: ready[field.name] for field in fields(args) if field.metadata["group"] not in _WITHOUT_EFFECT}
+
+
 def changed_arguments(saved: dict[str, Any], args: TrainingArguments) -> dict[str, tuple[Any, Any]]:
     """Return (saved, now) of the arguments that differ between `saved` and `args` and affect the result, by name."""
-    ready = args.to_dict()
-    now = {field.name: ready[field.name] for field in fields(args) if field.metadata["group"] not in _WITHOUT_EFFECT}
+    now = arguments_with_effect(args)
     return {name: (saved[name], value) for name, value in now.items() if saved.get(name, value) != value}

@@ -215,7 +215,7 @@ def _values_of(preset: Preset, args: TrainingArguments, rows: int, task: Task) -
     given = args.is_given("per_device_train_batch_size")
     batch = args.per_device_train_batch_size if given else preset.batch
     values["per_device_train_batch_size"] = batch
-    scale = min(_MOST_SCALE, math.sqrt(batch * args.gradient_accumulation_steps / preset.batch))
+    scale = min(_MOST_SCALE, math.sqrt(batch * args.micro_batches_per_step / preset.batch))
     values["learning_rate"] = float(f"{preset.learning_rate * scale:.2g}")
     if SCHEDULES[args.lr_scheduler_type].warms_up and not args.is_given("warmup_steps"):
         values["warmup_ratio"] = WARMUP_RATIO

@@ -19,6 +19,7 @@ from ..system.notebook import Metrics, html_table
 from ..tasks.base import Task
 from ..tasks.registry import task_for
 from .own_metrics import ComputeMetrics, own_metrics
+from .world import ALONE, World
 
 _SPEED = ("runtime", "samples_per_second")
 
@@ -48,15 +49,17 @@ def predict(
     prefix: str,
     progress: OnProgress,
     choose_threshold: bool = False,
+    world: World = ALONE,
 ) -> PredictionOutput:
     """Return the model's logits for all rows, in order, and metrics named `<prefix>_...`.
 
     Metrics: those of the labelled rows (see `Task.evaluate`, and `own_metrics` for what `compute_metrics` adds),
     runtime in seconds, samples_per_second. They are at the threshold of the model, or with `choose_threshold` at the
-    one that suits these rows best, which is among them.
+    one that suits these rows best, which is among them. The processes of a `world` share the rows, and all get the
+    logits of all of them.
     """
     started = time.monotonic()
-    logits = outputs_for(model, dataset, batch_size=batch_size, progress=progress)
+    logits = outputs_for(model, dataset, batch_size=batch_size, progress=progress, world=world)
     runtime = max(time.monotonic() - started, 1e-9)
     task, targets = task_for(model.config, dataset.labels), dataset.targets
     if choose_threshold:
@@ -71,19 +74,36 @@ def predict(
     return PredictionOutput(logits, labels, Metrics(_named(metrics, prefix)))
 
 
-def outputs_for(model: Model, dataset: Dataset, *, batch_size: int, progress: OnProgress) -> Outputs:
-    """Return what the model answers for all rows, in order: its logits, or what its task keeps (`Task.outputs`)."""
+def outputs_for(
+    model: Model, dataset: Dataset, *, batch_size: int, progress: OnProgress, world: World = ALONE
+) -> Outputs:
+    """Return what the model answers for all rows, in order: its logits, or what its task keeps (`Task.outputs`).
+
+    The processes of a `world` take turns at the batches: what a row gets does not depend on the others of its batch.
+    """
     count = len(dataset.ids) if model.per_token else len(dataset)
-    values = np.empty((count, 0), np.float32)
-    for start in range(0, len(dataset), batch_size):
-        progress(start, len(dataset))
-        end = min(start + batch_size, len(dataset))
-        found = outputs_of_batch(model, *dataset.batch(np.arange(start, end)))
-        if start == 0:
+    starts = range(0, len(dataset), batch_size)
+    values, mine = np.empty((count, 0), np.float32), list[NDArray[np.float32]]()
+
+    def put(start: int, found: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Write what the batch that begins with this row got, and return it where it now is."""
+        nonlocal values
+        if values.shape[1] != found.shape[1]:
             values = np.empty((count, found.shape[1]), np.float32)
+        end = min(start + batch_size, len(dataset))
         first, last = (dataset.starts[start], dataset.starts[end]) if model.per_token else (start, end)
         values[first:last] = found
+        return values[first:last]
+
+    for start in starts[world.rank :: world.size]:
+        progress(start, len(dataset))
+        rows = np.arange(start, min(start + batch_size, len(dataset)))
+        mine.append(put(start, outputs_of_batch(model, *dataset.batch(rows))))
     progress(len(dataset), len(dataset))
+    for rank, theirs in enumerate(world.gather(mine)):
+        if rank != world.rank:
+            for start, found in zip(starts[rank :: world.size], theirs, strict=True):
+                put(start, found)
     return outputs_of(values, dataset.starts, model.per_token)
 
 

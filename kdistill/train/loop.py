@@ -17,12 +17,14 @@ from ..metrics.prediction import Labels
 from ..models.model import Model
 from .arguments import TrainingArguments
 from .callbacks import Events
-from .objective import NO_TAP_LOSS, BatchLoss, InnerLoss, Inside, LearnedLoss
+from .gradient_sum import GradientSum
+from .objective import NO_TAP_LOSS, BatchLoss, InnerLoss, Inside, LearnedLoss, LossPart
 from .optim import AdamW, clip_grad_norm_
 from .plan import EpochPlan, RowIndices
 from .resume_points import FLAGS, ResumePoints
 from .schedules import LearningRate, get_scheduler
 from .state import TrainerState, packed, unpacked
+from .world import ALONE, World
 
 MOST_ROWS_NAMED = 8
 _RATE = "lr_scheduler"  # its name among the callbacks' states
@@ -62,6 +64,8 @@ class Training:
         events: calls the callbacks, whose `control` decides what is due.
         checkpoints: None saves nothing, even when a callback asks for it.
         begin_step: called with the rows of each step before it.
+        world: the processes that train together. What a callback of rank 0 decides holds for all, and so do the
+            metrics that rank 0 gets of an evaluation.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Training:
         events: Events,
         checkpoints: Checkpoints | None = None,
         begin_step: Callable[[RowIndices], object] = lambda rows: None,
+        world: World = ALONE,
     ) -> None:
         if dataset.masking is not None:
             seed, probability = args.get_data_seed(), args.mlm_probability
@@ -87,7 +92,8 @@ class Training:
         self._optimizer, self._dataset, self._plan, self._state, self._args = optimizer, dataset, plan, state, args
         self._loss, self._evaluate, self._log, self._events = loss, evaluate, log, events
         self._learn_hidden_words, self._inner = learn_hidden_words, inner
-        self._checkpoints, self._begin_step = checkpoints, begin_step
+        self._checkpoints, self._begin_step, self._world = checkpoints, begin_step, world
+        self._total = GradientSum(optimizer.model, optimizer.auxiliary, world)
         self._rate: LearningRate
         self._points: ResumePoints | None = None
 
@@ -119,6 +125,7 @@ class Training:
         if args.enable_jit_checkpoint:
             self._points = ResumePoints(self._optimizer, state, self._events, self._callback_states, started)
         within_epoch = self._finish_latest_step()
+        self._agree()
         while state.steps_passed < state.max_steps and not (self._events.control.should_training_stop or state.stopped):
             if not within_epoch:
                 self._begin_epoch()
@@ -129,6 +136,7 @@ class Training:
                 state.train_runtime = time.monotonic() - started
                 if self._after_step(grad_norm):
                     break
+            self._agree()
         state.stopped = state.steps_passed < state.max_steps
         self._optimizer.use_average()
 
@@ -141,6 +149,12 @@ class Training:
         if latest is not None and self._checkpoints is not None:
             self._optimizer.give_back()
             self._checkpoints.save_interrupted(self._optimizer, latest)
+
+    def _agree(self) -> None:
+        """Let the flags of the callbacks be those of rank 0."""
+        control = self._events.control
+        for name, flag in self._world.share({name: getattr(control, name) for name in FLAGS}).items():
+            setattr(control, name, flag)
 
     def _begin_epoch(self) -> None:
         self._events.control.should_epoch_stop = False
@@ -185,6 +199,8 @@ class Training:
                 epoch=self._state.steps_passed // self._plan.steps_per_epoch,
                 on_event=self._events,
                 before_update=self._note_step,
+                total=self._total,
+                world=self._world,
             )
         except FloatingPointError as error:
             raise FloatingPointError(f"step {self._state.global_step + 1}: {error}") from error
@@ -200,12 +216,14 @@ class Training:
         state, events, steps_per_epoch = self._state, self._events, self._plan.steps_per_epoch
         state.epoch = state.steps_passed / steps_per_epoch
         events("on_step_end")
+        self._agree()
         if events.control.should_epoch_stop:
             state.skipped_steps += -state.steps_passed % steps_per_epoch
             state.epoch = state.steps_passed / steps_per_epoch
         ends = events.control.should_training_stop or state.steps_passed % steps_per_epoch == 0
         if ends:
             events("on_epoch_end")
+            self._agree()
         self._do_what_is_due(grad_norm, within_epoch=not ends)
         if events.control.should_training_stop and not ends:  # an evaluation may have asked for it
             events("on_epoch_end")
@@ -219,7 +237,8 @@ class Training:
             losses = state.mean_losses_since_log()
             self._log({**losses, "grad_norm": grad_norm, "learning_rate": self._optimizer.lr})
         if events.control.should_evaluate and self._evaluate is not None:
-            metric = best_metric(self._evaluate(), args)
+            metric = best_metric(self._world.share(self._evaluate()), args)
+            self._agree()
             self._rate.follow(metric)
             is_best = state.take_if_better(metric, bool(args.greater_is_better))
             if is_best and (args.load_best_model_at_end or args.save_strategy == "best"):
@@ -268,6 +287,13 @@ class StepResult(NamedTuple):
     parts: dict[str, float]
 
 
+class _Learned(NamedTuple):
+    """What a micro-batch adds to the loss of its step, and the parts of its own loss."""
+
+    loss: float
+    parts: list[LossPart]
+
+
 def training_step(
     optimizer: AdamW,
     dataset: Dataset,
@@ -281,6 +307,8 @@ def training_step(
     epoch: int = 0,
     on_event: Callable[[str], object],
     before_update: Callable[[StepResult], object] = lambda result: None,
+    total: GradientSum | None = None,
+    world: World = ALONE,
 ) -> StepResult:
     """Update the optimiser's model once from `rows`, in micro-batches of `batch_size`.
 
@@ -289,19 +317,25 @@ def training_step(
     with the names of the callbacks' events inside of a step, and `before_update` with the result, just before the
     parameters change. Where the data set hides words, `learn_hidden_words` gets those of this epoch, counted from 0.
     With `inner` the gradient and the loss have its part too, by the share of what each of its losses averages over.
+    The processes of a `world` take turns at the micro-batches, whose gradients `total` adds up in their order; it may
+    be kept from step to step.
 
     Raises FloatingPointError, which names rows, when loss or gradient are not finite; the parameters are then as
     before.
     """
-    model, total = optimizer.model, 0.0
+    model = optimizer.model
     hides = dataset.masking is not None
     of_step, places = (dataset.masked(rows, epoch), np.arange(len(rows))) if hides else (dataset, rows)
     parts = max(of_step.parts(places), 1)
-    sums: dict[str, tuple[float, int]] = {}
-    for start in range(0, len(rows), batch_size):
+    tokens_before = np.concatenate(([0], np.cumsum(dataset.lengths[rows])))
+    starts = range(0, len(rows), batch_size)
+
+    def learn(start: int) -> _Learned:
+        """Add the gradient of the micro-batch that begins with this row of the step to the model's."""
         micro, here = rows[start : start + batch_size], places[start : start + batch_size]
         share = of_step.parts(here) / parts
         batch, labels = of_step.batch(here)
+        model.tokens_in_step = int(tokens_before[start])
         if hides:
             assert learn_hidden_words is not None
             try:
@@ -310,17 +344,32 @@ def training_step(
                 raise _not_finite("loss", micro) from error
         else:
             found = _learned_from_logits(model, batch, labels, micro, share, loss, dataset, inner)
-        total += share * found.loss + found.inner
-        for name, mean, count in found.parts:
+        if start + batch_size < len(rows):
+            on_event("on_substep_end")
+        return _Learned(share * found.loss + found.inner, found.parts)
+
+    if world.size == 1 and len(starts) == 1:
+        learned = [learn(0)]
+    else:
+        total = total or GradientSum(model, optimizer.auxiliary, world)
+        total.begin()
+        learned = []
+        for first in range(0, len(starts), world.size):
+            turn = starts[first : first + world.size]
+            mine = learn(turn[world.rank]) if world.rank < len(turn) else None
+            learned += total.add(mine, len(turn))
+        total.hand_over()
+    mean_loss, sums = 0.0, dict[str, tuple[float, int]]()
+    for of in learned:
+        mean_loss += of.loss
+        for name, mean, count in of.parts:
             if count:
                 of_part, rows_before = sums.get(name, (0.0, 0))
                 sums[name] = (of_part + mean * count, rows_before + count)
-        if start + batch_size < len(rows):
-            on_event("on_substep_end")
     grad_norm = clip_grad_norm_(model, max_grad_norm or math.inf, auxiliary=optimizer.auxiliary)
     if not math.isfinite(grad_norm):
         raise _not_finite("gradient", rows)
-    result = StepResult(total, grad_norm, {name: of_part / count for name, (of_part, count) in sums.items()})
+    result = StepResult(mean_loss, grad_norm, {name: of_part / count for name, (of_part, count) in sums.items()})
     on_event("on_pre_optimizer_step")
     clear_gradients = model.zero_grad  # a bound method is an object, too
     before_update(result)

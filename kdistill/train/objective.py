@@ -21,6 +21,7 @@ from .arguments import TrainingArguments
 from .auxiliary import Auxiliary
 from .own_metrics import ComputeMetrics
 from .plan import RowIndices
+from .world import ALONE, World
 
 
 class LossPart(NamedTuple):
@@ -99,11 +100,15 @@ class InnerLoss(Protocol):
 
 
 class RunData(NamedTuple):
-    """The rows of a run: those that its steps read, those that it is evaluated on, and what measures more on these."""
+    """The rows of a run: those that its steps read, those that it is evaluated on, and what measures more on these.
+
+    All processes of `world` have the same ones.
+    """
 
     train: Dataset
     eval: Dataset | None
     compute_metrics: ComputeMetrics | None = None
+    world: World = ALONE
 
 
 class Objective(Protocol):

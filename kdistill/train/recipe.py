@@ -18,6 +18,7 @@ from ..models.trained_with import TrainedWith
 from ..tasks.registry import has_one_class, refuse_one_class, task_for
 from ..text.tokenizer import PreTrainedTokenizerFast
 from .arguments import TrainingArguments
+from .checkpoint import arguments_with_effect
 from .encoding import name_of
 from .evaluate import metric_names, refuse_threshold
 from .evaluation_sets import EvalRows, check_main_set, evaluation_sets, main_set, metric_prefix
@@ -29,6 +30,7 @@ from .own_metrics import ComputeMetrics
 from .plan import EpochPlan
 from .state import TrainerState
 from .without_effect import is_used_by
+from .world import ALONE, World
 
 ModelInit = Callable[..., Model]
 NO_EVALUATION = "no eval_dataset is given: the run is not evaluated, and the weights of the last step are kept"
@@ -220,9 +222,18 @@ class Recipe:
         """Return the hashes of everything that is learned from: the rows, and what objective and arguments add."""
         return {"data": dataset.fingerprint(), **self.objective.fingerprint(), **self.args.fingerprint()}
 
-    def prepare(self, dataset: Dataset) -> None:
-        """Let the objective do what must be done once before the first step."""
-        data = RunData(dataset, self.main_eval_dataset, self.compute_metrics)
+    def facts(self, dataset: Dataset) -> dict[str, Any]:
+        """Return what must be the same on all processes that train together, by the name in an error."""
+        return {
+            "arguments": arguments_with_effect(self.args),
+            "rows": self.fingerprint(dataset),
+            "rows to evaluate on": self.evaluated_on(),
+            "first weights": self.model.weights_hash(),  # with instruction set, version and what else decides on bits
+        }
+
+    def prepare(self, dataset: Dataset, world: World = ALONE) -> None:
+        """Let the objective do what must be done once before the first step, by all processes that train together."""
+        data = RunData(dataset, self.main_eval_dataset, self.compute_metrics, world)
         self.objective.prepare(data, self.args, self.model.config)
 
     def new_state(self, dataset: Dataset) -> TrainerState:
@@ -235,7 +246,7 @@ class Recipe:
         return EpochPlan(
             len(dataset),
             batch_size=args.per_device_train_batch_size,
-            accumulation=args.gradient_accumulation_steps,
+            accumulation=args.micro_batches_per_step,
             drop_last=args.dataloader_drop_last,
             seed=args.get_data_seed(),
         )

@@ -10,6 +10,7 @@ from ..system.files import verify_manifest, write_json
 from .callbacks import Events
 from .checkpoint import (
     check_same_run,
+    check_same_steps,
     load_checkpoint,
     load_finished_run,
     load_weights,
@@ -78,15 +79,17 @@ class Run:
         Best weights that are to be loaded at the end, and whose checkpoint is gone or damaged, are forgotten with a
         warning: the evaluations from here on find others.
 
-        Raises ValueError for a checkpoint of a run on other rows or by another teacher, and what
-        `RunDirectory.checkpoint_to_resume` does.
+        Raises ValueError for a checkpoint of a run on other rows, by another teacher or by processes with other
+        steps, and what `RunDirectory.checkpoint_to_resume` does.
         """
         recipe, checkpoint = self.recipe, self.directory.checkpoint_to_resume(resume)
         recipe.ready_model()
         if checkpoint is None:
             state = self._new_state
         else:
-            check_same_run(TrainerState.load(checkpoint), recipe.args, self._new_state)
+            saved = TrainerState.load(checkpoint)
+            check_same_run(saved, recipe.args, self._new_state)
+            check_same_steps(saved, recipe.args)
             state = load_checkpoint(checkpoint, recipe.model, optimizer)
             state.evaluated_on = state.evaluated_on or self._new_state.evaluated_on
             self._find_best_weights(state, checkpoint)

@@ -213,7 +213,7 @@ class TensorBoardCallback(MetricsCallback):
 
 def hyperparameters(args: TrainingArguments) -> dict[str, Any]:
     """Return the arguments that affect the results, without those that are None, which TensorBoard does not accept."""
-    ready = args.to_dict()
+    ready = args.record()
     values = {
         field.name: ready[field.name] for field in fields(args) if field.metadata["group"] not in _NOT_HYPERPARAMETERS
     }

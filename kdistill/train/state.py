@@ -13,11 +13,13 @@ from typing import Any, get_args, get_origin, get_type_hints
 from ..system.files import json_text, read_json_object, write_text
 from ..system.notebook import html_table
 from .arguments import DEFAULT_STEPS, TrainingArguments, whole_steps
+from .world import current_world
 
 STATE_FILE = "trainer_state.json"
 # Fields that earlier versions lacked, with what holds for their runs: every teacher computed in float32.
 _OF_EARLIER_VERSIONS: dict[str, Any] = {
     "interrupted": False,
+    "ranks": 1,
     "unfinished": {},
     "settled": {"teacher_dtype": "float32"},
 }
@@ -79,10 +81,21 @@ class TrainerState:
     unfinished: dict[str, Any] = field(default_factory=dict)
     """What was still to be done after the latest step, see `resume_points`."""
     args: dict[str, Any] = field(default_factory=dict)
-    """The run's `TrainingArguments`."""
+    """The run's `TrainingArguments`, see `TrainingArguments.record`."""
+    ranks: int = 1
+    """How many processes share the micro-batches of a step."""
 
-    is_local_process_zero = is_world_process_zero = True  # no fields: callbacks written for transformers ask
-    steps_per_epoch = 0  # nor this, which follows from the rows and the arguments, see `set_length`
+    steps_per_epoch = 0  # no field: it follows from the rows and the arguments, see `set_length`
+
+    @property
+    def is_world_process_zero(self) -> bool:
+        """Whether this process is the one that writes: callbacks that were written for transformers ask."""
+        return current_world().leads
+
+    @property
+    def is_local_process_zero(self) -> bool:
+        """Whether this process is the first on its host."""
+        return current_world().local_rank == 0
 
     @property
     def callback_states(self) -> dict[str, list[dict[str, Any]]]:
@@ -98,7 +111,8 @@ class TrainerState:
     def set_length(self, args: TrainingArguments, max_steps: int, steps_per_epoch: int) -> None:
         """Set how long the run is to be, and the intervals that follow."""
         self.stopped = self.stopped and self.max_steps == max_steps
-        self.max_steps, self.steps_per_epoch, self.args = max_steps, steps_per_epoch, args.to_dict()
+        self.max_steps, self.steps_per_epoch, self.args = max_steps, steps_per_epoch, args.record()
+        self.ranks = args.world_size
         self.num_train_epochs = math.ceil(max_steps / steps_per_epoch)
         self.logging_steps = whole_steps(args.logging_steps or DEFAULT_STEPS, max_steps)
         self.eval_steps = whole_steps(args.eval_steps or DEFAULT_STEPS, max_steps)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import enum
 import inspect
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from .fields import Origin, did_you_mean_argument
+from .world import World
 
 
 class OtherArgument(NamedTuple):
@@ -70,7 +71,10 @@ _RECOMPUTING = (
     "activations are always kept for one batch; to save memory, lower per_device_train_batch_size and raise "
     "gradient_accumulation_steps, which gives the same updates"
 )
-_ONE_PROCESS = "training runs in one process; kdistill.set_num_threads or --threads sets the number of threads"
+_ONE_PROCESS = (
+    "a process computes in threads, whose number kdistill.set_num_threads or --threads sets; mpirun starts several "
+    "processes (docs/how-to/mpi.md)"
+)
 _SHARDING = "the whole model fits into one process; set the batch size and the optimiser with the training arguments"
 _COMPILED = "all arithmetic already runs in compiled C"
 _NO_LOADER = "rows are encoded once and batches are taken from memory, without worker processes"
@@ -222,7 +226,9 @@ OTHER_ARGUMENTS = {
         OtherArgument("include_num_input_tokens_seen", "no", "ignored", _NOT_COUNTED, harmless=(False,)),
         *_group("ignored", _NOT_COUNTED, _OLD, include_tokens_per_second=False),
         *_group("ignored", "set log levels with Python's logging module", log_level="passive"),
-        OtherArgument("log_level_replica", "warning", "ignored", "there is only one process", harmless=("passive",)),
+        OtherArgument(
+            "log_level_replica", "warning", "ignored", "rank 0 alone writes to the log", harmless=("passive",)
+        ),
         *_group(
             "ignored",
             "set the environment variable WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME instead; report_to selects the "
@@ -263,23 +269,24 @@ OTHER_ARGUMENTS = {
 
 
 class ParallelMode(enum.Enum):
-    """How processes share the work: they do not."""
+    """How processes share the work: they do not, or each computes micro-batches of its own."""
 
     NOT_PARALLEL = "not_parallel"
+    DISTRIBUTED = "distributed"
 
 
-PROCESS: dict[str, Any] = {
-    "should_log": True,
-    "should_save": True,
-    "device": "cpu",
-    "n_gpu": 0,
-    "world_size": 1,
-    "process_index": 0,
-    "local_process_index": 0,
-    "parallel_mode": ParallelMode.NOT_PARALLEL,
-    "place_model_on_device": False,
+PROCESS: dict[str, Callable[[World], Any]] = {
+    "should_log": lambda world: world.leads,
+    "should_save": lambda world: world.leads,
+    "device": lambda world: "cpu",
+    "n_gpu": lambda world: 0,
+    "world_size": lambda world: world.size,
+    "process_index": lambda world: world.rank,
+    "local_process_index": lambda world: world.local_rank,
+    "parallel_mode": lambda world: ParallelMode.NOT_PARALLEL if world.size == 1 else ParallelMode.DISTRIBUTED,
+    "place_model_on_device": lambda world: False,
 }
-"""What scripts ask their training arguments about processes and devices, and the answers of one process on the CPU."""
+"""What scripts ask their training arguments about processes and devices, and the answers of a process on the CPU."""
 
 # Methods of transformers' TrainingArguments that set several arguments at once.
 _SETTERS = (
@@ -336,7 +343,7 @@ TRAINER_METHODS = {
     "metrics_format": "log_metrics prints them",
     "get_learning_rates": "read the learning rates from state.log_history",
     "get_num_trainable_parameters": "use model.num_parameters()",
-    "accelerator": "there is only one process, on the CPU",
+    "accelerator": "args.process_index and args.world_size tell of the processes that train together, on the CPU",
 }
 
 

@@ -73,6 +73,28 @@ def test_masks_move_on_with_tokens_steps_and_seeds() -> None:
     assert len(np.unique(np.concatenate(seen), axis=0)) == 4
 
 
+def test_rows_of_words_that_somebody_writes_count_from_then_on() -> None:
+    """What adds gradients up outside of the core tells it of rows, and these keep the order of their first use."""
+    model = wide_model(**SMALL)
+    model.backward(np.ones_like(model.forward([[9, 3, 9], [4, 3]], train=True)))
+    core = model.trainable_core()
+    assert core.touched_rows().tolist() == [9, 3, 4]
+    core.touch_rows(np.array([7, 4, 1], np.int32))
+    assert core.touched_rows().tolist() == [9, 3, 4, 7, 1]
+    before = core.gradient_norm(1)
+    words, _ = model.gradients_to_write()
+    words[7] = 2
+    assert core.gradient_norm(1) == pytest.approx(np.sqrt(before**2 + 4 * words.shape[1]), rel=1e-6)
+    with pytest.raises(ValueError, match="the vocabulary has"):
+        core.touch_rows(np.array([len(words)], np.int32))
+    model.zero_grad()
+    assert not core.touched_rows().size
+    core.touch_rows(None)
+    assert core.touched_rows().tolist() == [*range(len(words))]
+    with pytest.raises(RuntimeError, match="frozen"):
+        model.freeze().core.touched_rows()
+
+
 def test_evaluation_does_not_move_the_masks() -> None:
     model = model_with_dropout()
     model.forward([[1, 2]])

