@@ -30,7 +30,7 @@ from ..train.arguments import DistillationTrainingArguments
 from ..train.stages import predictions_count
 from ..trainers import DistillationTrainer
 from .given import GivenParts
-from .inputs import dataset_of, dropout_of, provenance_of, rows_file, task_of
+from .inputs import dataset_of, dropout_of, label_table, provenance_of, rows_file, task_of
 from .run_files import RunFiles
 from .task import (
     check_labels_are_meant,
@@ -144,7 +144,10 @@ class DistillationParts:
         """The encoded rows to train on."""
         options, config = self._options, self.teacher.config
         check_labels_are_meant(
-            config, task_of(options), options.teacher[0], lambda: rows_file(options.train, options, config.head).table
+            config,
+            task_of(options),
+            options.teacher[0],
+            lambda: label_table(rows_file(options.train, options, config.head)),
         )
         return self._encoded(options.train, training=True)
 

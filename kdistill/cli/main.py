@@ -197,6 +197,9 @@ def _report_interrupt(options: Namespace) -> None:
     if command == "label":
         say("kdistill: interrupted; the teacher cache has what was answered. Repeat the command to go on")
         return
+    if command == "encode":
+        say("kdistill: interrupted; finished shards are kept. Repeat the command to go on")
+        return
     if command not in ("finetune", "distill"):
         say("kdistill: interrupted")
         return
