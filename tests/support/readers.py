@@ -19,7 +19,8 @@ from kdistill.data.columns import read_rows
 from kdistill.data.questions import read_questions
 from kdistill.data.teacher_columns import Answers
 from kdistill.data.teacher_rows import TeacherSource
-from kdistill.distill.cache import TeacherCache, row_keys
+from kdistill.distill.cache import TeacherCache
+from kdistill.distill.row_keys import row_keys
 from kdistill.formats.onnx_file import read_onnx
 from kdistill.formats.safetensors import read_safetensors
 from kdistill.formats.torch_bin import read_torch_bin
