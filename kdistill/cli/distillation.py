@@ -8,8 +8,6 @@ from argparse import Namespace
 from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
-
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
 from ..distill.given import Given
@@ -172,7 +170,7 @@ class DistillationParts:
         if self._loaded_student is not None:
             student = self._loaded_student[0]
         else:
-            token_counts = np.bincount(self.train.ids, minlength=self.config.vocab_size)
+            token_counts = self.train.token_counts(self.config.vocab_size)
             student_class = model_class(self.config.to_dict(), teacher.head)
             student = student_class.from_teacher(teacher, self.config, token_counts=token_counts, seed=args.seed)
         return DistillationTrainer(

@@ -174,6 +174,15 @@ class Dataset:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
+    def token_counts(self, vocab_size: int) -> NDArray[np.int64]:
+        """Return how often each token occurs, int64 (vocab_size,), or longer where there are others."""
+        blocks = (self.ids[first : first + BLOCK_UNITS] for first in range(0, len(self.ids), BLOCK_UNITS))
+        counts = np.zeros(vocab_size, np.int64)
+        for block in blocks:
+            found = np.bincount(block, minlength=len(counts))
+            counts = found + np.concatenate((counts, np.zeros(len(found) - len(counts), np.int64)))
+        return counts
+
     def parts(self, indices: NDArray[np.integer[Any]]) -> int:
         """Return over how many parts the loss of the rows at `indices` is a mean: rows, or tokens that take part."""
         if not self.per_token:

@@ -130,10 +130,13 @@ class TeacherCache:
             for run in runs:
                 if not len(left):
                     break
-                candidates = records[run.candidates(wanted[left, 0])]
-                right = (_halves(candidates["key"]) == wanted[left]).all(axis=1) & self._are_valid(candidates)
-                found[left[right]], logits[left[right]] = True, candidates["logits"][right]
-                left = left[~right]
+                here, numbers = run.find(wanted[left, 0])
+                if not len(here):
+                    continue
+                rows, candidates = left[here], records[numbers]
+                right = (_halves(candidates["key"]) == wanted[rows]).all(axis=1) & self._are_valid(candidates)
+                found[rows[right]], logits[rows[right]] = True, candidates["logits"][right]
+                left = np.delete(left, here[right])
         return found, logits
 
     def append(self, keys: NDArray[np.void], logits: NDArray[np.float32]) -> None:
@@ -224,10 +227,12 @@ class _Rows:
         keys: of the rows.
         found: which rows are known, bool (rows,).
         values: their logits, float32 (rows, num_labels), or (tokens, num_labels) of a teacher that answers for each; a
-            part of the array of all.
+            part of the array of all, where there is one.
     """
 
-    def __init__(self, teacher: Teacher, dataset: Dataset, rows: slice, values: NDArray[np.float32]) -> None:
+    def __init__(
+        self, teacher: Teacher, dataset: Dataset, rows: slice, values: NDArray[np.float32] | None = None
+    ) -> None:
         starts = dataset.starts[rows.start : rows.stop + 1]
         tokens = slice(starts[0], starts[-1])
         local = starts - starts[0]
@@ -235,7 +240,10 @@ class _Rows:
         self._labels = int(teacher.config.num_outputs)
         self._starts = local if teacher.per_token else None
         self.found = np.zeros(len(self.keys), dtype=np.bool_)
-        self.values = values[tokens if teacher.per_token else rows]
+        units = tokens if teacher.per_token else rows
+        self.values = (
+            np.zeros((units.stop - units.start, self._labels), np.float32) if values is None else values[units]
+        )
 
     def open(self, teacher: Teacher, directory: Path, *, create: bool = True) -> TeacherCache:
         """Return the teacher's file. Raises OSError if it cannot be made."""
@@ -358,10 +366,9 @@ def teacher_logits(
 
 def cached_rows(teacher: Teacher, dataset: Dataset) -> NDArray[np.bool_]:
     """Return which rows the cache has, bool (rows,), without writing anything. Raises OSError if it cannot be read."""
-    units = len(dataset.ids) if teacher.per_token else len(dataset)
-    values, found = np.zeros((units, int(teacher.config.num_outputs)), np.float32), []
+    found = []
     for part in _parts(len(dataset)):
-        of = _Rows(teacher, dataset, part, values)
+        of = _Rows(teacher, dataset, part)
         of.look_up(of.open(teacher, cache_directory(), create=False))
         found.append(of.found)
     return np.concatenate(found)

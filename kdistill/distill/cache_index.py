@@ -43,11 +43,13 @@ class Run(NamedTuple):
     keys: NDArray[np.uint64]
     places: NDArray[np.integer]
 
-    def candidates(self, wanted: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Return the record with each of the wanted keys, or where there is none any other, int64 (wanted,)."""
+    def find(self, wanted: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return which of the wanted keys are here, and the record of each of these."""
         last = len(self.keys) - 1
-        places = self.places[np.minimum(np.searchsorted(self.keys, wanted), last)].astype(np.int64)
-        return np.minimum(places, last) + self.first  # a damaged index may name any place
+        position = np.minimum(np.searchsorted(self.keys, wanted), last)
+        here = np.flatnonzero(self.keys[position] == wanted)
+        places = self.places[position[here]].astype(np.int64)
+        return here, np.minimum(places, last) + self.first  # a damaged index may name any place
 
 
 def runs_of(path: Path, teacher: bytes, records: NDArray[np.void], valid: IsValid) -> Iterator[Run]:
