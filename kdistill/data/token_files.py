@@ -41,7 +41,7 @@ from .texts import Texts
 FORMAT = "kdistill token files"
 VERSION = 1
 TOKENIZER_DIRECTORY = "tokenizer"
-LABELS = "labels"
+LABELS, ORDERED = "labels", "labels.ordered"
 _CHECKED = 1 << 22  # bytes read at once to check them
 
 ARRAYS: dict[str, np.dtype[Any]] = {
@@ -186,10 +186,39 @@ class Header:
             content["shards"] = [Shard(**shard) for shard in content["shards"]]
             content["columns"] = Columns(**content["columns"])
             header = cls(**content)
-            header.rows, header.tokens, header.max_length, header.form, header.settings["keep_texts"]
-        except (TypeError, KeyError, AttributeError) as error:
+            header._check()
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({error}); encode the rows anew, into another directory") from error
         return header
+
+    def _check(self) -> None:
+        """Raise TypeError or KeyError where a value has another type than those that are written."""
+        texts = [self.tokenizer, *self.places, *self.class_names, *self.unused, *filter(None, self.columns)]
+        numbers = [] if self.max_length is None else [self.max_length]
+        for shard in self.shards:
+            numbers += [shard.file, shard.part, shard.read, shard.rows, shard.tokens, shard.cut, shard.longest]
+            numbers += [of[name] for of in (shard.bytes, shard.crc32) for name in self.listed_arrays()]
+        if (
+            not all(isinstance(of, list) for of in (self.places, self.class_names, self.unused, self.values))
+            or not all(isinstance(text, str) for text in texts)
+            or not all(type(number) is int and 0 <= number < 2**63 for number in numbers)
+            or len(self.places) != len(self.values)
+            or self.labels not in (LABELS, ORDERED)
+            or self.settings["labels"] not in FORMS
+        ):
+            raise TypeError("a value is none of those that are written")
+
+    def listed_arrays(self) -> list[str]:
+        """Return the names of the arrays that there are, as shards list them."""
+        names = ["ids", "types", "starts", "lengths", LABELS]
+        if self.settings["keep_texts"]:
+            names += ["texts", "texts.starts"]
+            names += ["pairs", "pairs.starts"] if self.columns.text_pair is not None else []
+        return names
+
+    def file_name(self, array: str) -> str:
+        """Return the name of the file that holds an array."""
+        return f"{self.labels if array == LABELS else array}.bin"
 
 
 def token_files_of(source: Any) -> TokenFiles | None:
@@ -279,8 +308,8 @@ class TokenFiles:
 
     def array(self, name: str) -> NDArray[Any]:
         """Return an array, mapped."""
-        dtype = self.header.form.dtype if name == self.header.labels else ARRAYS[name]
-        path = self.path / f"{name}.bin"
+        dtype = self.header.form.dtype if name == LABELS else ARRAYS[name]
+        path = self.path / self.header.file_name(name)
         return np.asarray(np.memmap(path, dtype, "r")) if path.stat().st_size else np.zeros(0, dtype)
 
     def dataset(
@@ -328,7 +357,7 @@ class TokenFiles:
             self.array("ids"),
             self.array("types"),
             self.array("starts"),
-            self.array(header.labels),
+            self.array(LABELS),
             reading=Reading(header.columns, header.max_length, header.cut),
             column_use=ColumnUse(self.source, (column,), ("the text itself",), tuple(header.unused)),
             per_token=True,
@@ -350,7 +379,7 @@ class TokenFiles:
         """Return the labels as the model's: those in the file where they are the same, else made of them in memory."""
         if read_labels is None:
             return np.broadcast_to(np.full(1, np.nan, np.float32), len(self))
-        labels = self.array(self.header.labels)
+        labels = self.array(LABELS)
         if self.header.settings["labels"] == "numbers":
             return labels
         table, values = self.labels_table, list(self.header.values)
@@ -401,8 +430,8 @@ def first_damaged(path: Path, header: Header) -> tuple[int, str] | None:
         OSError: a file cannot be read.
     """
     found: list[tuple[int, str]] = []
-    for name in array_names(header):
-        file = path / f"{name}.bin"
+    for name in header.listed_arrays():
+        file = path / header.file_name(name)
         if not file.is_file():
             return 0, f"{file} is missing"
         problem = next(_damage(file, name, header), None)
@@ -410,25 +439,16 @@ def first_damaged(path: Path, header: Header) -> tuple[int, str] | None:
     return min(found, default=None)
 
 
-def array_names(header: Header) -> list[str]:
-    """Return the names of the arrays that there are."""
-    names = ["ids", "types", "starts", "lengths", header.labels]
-    if header.settings["keep_texts"]:
-        names += ["texts", "texts.starts", *(["pairs", "pairs.starts"] if header.columns.text_pair is not None else ())]
-    return names
-
-
 def _damage(path: Path, name: str, header: Header) -> Iterator[tuple[int, str]]:
-    of = LABELS if name == header.labels else name
-    expected, size = sum(shard.bytes[of] for shard in header.shards), path.stat().st_size
+    expected, size = sum(shard.bytes[name] for shard in header.shards), path.stat().st_size
     with path.open("rb") as file:
         for number, shard in enumerate(header.shards):
-            left, crc = shard.bytes[of], 0
+            left, crc = shard.bytes[name], 0
             while left and (content := file.read(min(left, _CHECKED))):
                 crc, left = zlib.crc32(content, crc), left - len(content)
             if left:
                 yield number, f"{path} has {size:,} bytes of {expected:,}"
-            if crc != shard.crc32[of]:
+            if crc != shard.crc32[name]:
                 yield number, f"{path} does not hold what was written (its checksum differs)"
     if header.finished and size > expected:
         yield len(header.shards) - 1, f"{path} has {size:,} bytes; expected {expected:,}"

@@ -32,10 +32,10 @@ from .texts import Texts
 from .token_files import (
     ARRAYS,
     LABELS,
+    ORDERED,
     TOKENIZER_DIRECTORY,
     Header,
     Shard,
-    array_names,
     first_damaged,
 )
 
@@ -43,7 +43,6 @@ SHARD_ROWS = 1 << 16
 """Rows of a shard: some seconds of work, and 100 MB of memory while they are text."""
 MOST_VALUES = 1 << 16
 """Different labels that are listed in tokens.json; more are numbers, or no labels."""
-ORDERED = "labels.ordered"
 
 
 @dataclass(frozen=True)
@@ -302,7 +301,7 @@ class _Writer:
         if not self.header.shards:
             self.header = replace(self.header, labels=LABELS, finished=False)
         self._write_header()
-        names = {LABELS if name == self.header.labels else name for name in array_names(self.header)}
+        names = self.header.listed_arrays()
         for name in names:
             with _appending(self._path(name)) as file:
                 file.truncate(sum(shard.bytes[name] for shard in self.header.shards))
@@ -410,7 +409,7 @@ class _Writer:
         return self.header.form.dtype if name == LABELS else ARRAYS[name]
 
     def _path(self, name: str) -> Path:
-        return self._directory / f"{self.header.labels if name == LABELS else name}.bin"
+        return self._directory / self.header.file_name(name)
 
     def _write_header(self) -> None:
         write_json(self._directory / TOKEN_HEADER, self.header.to_json())
