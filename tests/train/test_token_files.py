@@ -16,6 +16,7 @@ from support.small_texts import documents, language_model, text_fields
 import kdistill as kd
 from kdistill.data import token_writer
 from kdistill.data.dataset import Dataset
+from kdistill.data.sources import read_table
 from kdistill.data.token_files import TokenFiles
 from kdistill.train.encoding import encode_for
 
@@ -219,6 +220,9 @@ def test_what_the_text_would_have_made_otherwise_is_refused_with_what_to_do(
     numbers = encoded(tmp_path / "rows.tsv", tokenizer, tmp_path / "numbers", max_length=6, problem_type="regression")
     assert "give --problem-type regression" in refused(source=numbers)
     with pytest.raises(ValueError, match="holds token files, and here rows of text are read"):
+        read_table(str(files.path))
+    assert kd.load_dataset(str(files.path)).header == files.header
+    with pytest.raises(TypeError, match="takes no split="):
         kd.load_dataset(str(files.path), split="train")
 
 
