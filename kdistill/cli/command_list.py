@@ -92,7 +92,7 @@ COMMANDS = (
     Command(
         "encode",
         "--data FILE --tokenizer MODEL --output DIR",
-        "write rows of text as token files, for more rows than fit into memory",
+        "write token files, for more rows than fit into memory",
         "Write the tokens of the rows of --data into a directory that --train and --eval take in place of the file. A "
         "run maps it into memory, so that its memory does not grow with the rows, and has the bits of a run on the "
         "text. JSON lines, Parquet, TSV, CSV and a text a line are never whole in memory. The directory is written in "
