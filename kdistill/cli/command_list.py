@@ -92,6 +92,18 @@ COMMANDS = (
         ("max_length", "doc_stride", "teacher_cache", "disable_tqdm"),
     ),
     Command(
+        "encode",
+        "--data FILE --tokenizer MODEL --output DIR",
+        "write token files, for more rows than fit into memory",
+        "Write the tokens of the rows of --data into a directory that --train and --eval take in place of the file. A "
+        "run maps it into memory, so that its memory does not grow with the rows, and has the bits of a run on the "
+        "text. JSON lines, Parquet, TSV, CSV and a text a line are never whole in memory. The directory is written in "
+        "shards: the same command goes on where it was interrupted.",
+        "kdistill encode --data 'rows-*.parquet' --tokenizer teacher --output tokens --max-length 128",
+        TrainingArguments,
+        ("max_length", "disable_tqdm"),
+    ),
+    Command(
         "prune",
         "--model MODEL --data FILE --output DIR",
         "leave out the parts of a model that matter least",

@@ -34,6 +34,7 @@ from .bench_exports import bench_exported
 from .completion import script
 from .data_files import format_words
 from .distillation import parts_of
+from .encode import encode
 from .ending import A_TEXT, next_of_run
 from .evaluate import evaluate
 from .export import export
@@ -41,6 +42,7 @@ from .inputs import (
     check_output_dir,
     dataset_of,
     dropout_of,
+    label_table,
     provenance_of,
     read_arguments,
     rows_file,
@@ -69,6 +71,7 @@ __all__ = [
     "completion",
     "distill",
     "doctor",
+    "encode",
     "evaluate",
     "export",
     "finetune",
@@ -92,7 +95,7 @@ def finetune(options: Namespace) -> Figures:
     check_trainable("--model", options.model)
     config, content = AutoConfig.from_pretrained(options.model), read_config(options.model)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    head = head_to_learn(content, task_of(options), lambda: rows_file(options.train, options).table)
+    head = head_to_learn(content, task_of(options), lambda: label_table(rows_file(options.train, options)))
     if head == ENCODER:
         raise ValueError(
             f"--task is {task_option(head)}, and embeddings have no labels that finetune could learn; `kdistill "

@@ -8,8 +8,6 @@ from argparse import Namespace
 from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
-
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
 from ..distill.given import Given
@@ -33,7 +31,7 @@ from ..train.presets import STUDENT_PRESETS
 from ..train.stages import predictions_count
 from ..trainers import DistillationTrainer
 from .given import GivenParts
-from .inputs import dataset_of, dropout_of, provenance_of, rows_file, task_of
+from .inputs import dataset_of, dropout_of, label_table, provenance_of, rows_file, task_of
 from .run_files import RunFiles
 from .task import (
     check_labels_are_meant,
@@ -168,7 +166,10 @@ class DistillationParts:
         """The encoded rows to train on."""
         options, config = self._options, self.teacher.config
         check_labels_are_meant(
-            config, task_of(options), options.teacher[0], lambda: rows_file(options.train, options, config.head).table
+            config,
+            task_of(options),
+            options.teacher[0],
+            lambda: label_table(rows_file(options.train, options, config.head)),
         )
         return self._encoded(options.train, training=True)
 
@@ -199,7 +200,7 @@ class DistillationParts:
         if self._loaded_student is not None:
             student = self._loaded_student[0]
         else:
-            token_counts = np.bincount(self.train.ids, minlength=self.config.vocab_size)
+            token_counts = self.train.token_counts(self.config.vocab_size)
             student_class = model_class(self.config.to_dict(), teacher.head)
             config = self.config.replace(**self._dropout_of_recipe())
             student = student_class.from_teacher(teacher, config, token_counts=token_counts, seed=args.seed)

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..compress.choice import SCOPES
 from ..compress.prune import ROWS
+from ..data.token_writer import SHARD_ROWS
 from ..exporters.registry import DTYPES, FORMATS
+from ..losses.problem_types import PROBLEM_TYPES
 from ..serve.limits import HOST, PORT, Limits
+from ..tasks.registry import TASK_OPTIONS
 from .row_options import (
     CONFIG_HELP,
     MODEL_HELP,
@@ -102,6 +105,49 @@ def _add_labelling(parser: ArgumentParser, group: _ArgumentGroup) -> None:
     add_columns(group)
     add_format(group)
     add_task(group, "label")
+    group.add_argument("--config", metavar="FILE", help=CONFIG_HELP)
+
+
+def _add_encoding(parser: ArgumentParser, group: _ArgumentGroup) -> None:
+    """Add the options of `encode`."""
+    parser.set_defaults(keep_texts=False)
+    group.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        help=f"rows: {ROWS_HELP}; several files, or a pattern in quotes such as 'rows-*.jsonl', are read one after "
+        "another",
+    )
+    group.add_argument(
+        "--tokenizer",
+        required=True,
+        metavar="MODEL",
+        help="directory or hub id of the model whose tokenizer reads the rows: the student's, or for a student of a "
+        "shape the teacher's",
+    )
+    group.add_argument("--output", required=True, metavar="DIR", help="new directory, or one that this has begun")
+    group.add_argument(
+        "--shard-rows",
+        type=int,
+        default=SHARD_ROWS,
+        metavar="N",
+        help=f"rows of a shard, which is kept whole or made anew (default: {SHARD_ROWS})",
+    )
+    add_switch(group, "--keep-texts", "write the texts too, for teachers with tokenizers of their own")
+    add_columns(group)
+    add_format(group)
+    group.add_argument(
+        "--task",
+        choices=tuple(TASK_OPTIONS),
+        help="what is learned of the rows: masked-lm makes blocks of running text (default: labels of whole texts)",
+    )
+    group.add_argument(
+        "--problem-type",
+        choices=PROBLEM_TYPES,
+        help="regression where the labels are numbers to learn (default: classes, or lists of them)",
+    )
     group.add_argument("--config", metavar="FILE", help=CONFIG_HELP)
 
 
@@ -289,6 +335,7 @@ def _add_search(parser: ArgumentParser) -> None:
 _OF_COMMANDS = {
     "cache": _add_cache,
     "completion": _add_completion,
+    "encode": _add_encoding,
     "export": _add_export,
     "info": _add_info,
     "label": _add_labelling,

@@ -11,6 +11,8 @@ from .. import __version__
 from ..data.columns import Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.files import DataFile
+from ..data.table import Table
+from ..data.token_files import token_files_of
 from ..data.words import WordRows, words_of
 from ..distill.given import Given
 from ..hub import public_name
@@ -103,11 +105,20 @@ def rows_file(path: str, options: Namespace, head: str | None = None) -> DataFil
     return data_file(path, {name: getattr(options, name) for name in FORMAT}, head)
 
 
+def label_table(file: DataFile) -> Table:
+    """Return the rows of a file; of token files one for each different label, with empty texts.
+
+    That is what shows what is to be learned, and which labels there are.
+    """
+    files = token_files_of(file)
+    return file.table if files is None else files.labels_table
+
+
 def rows_to_learn(config: Config, options: Namespace) -> Rows | WordRows:
     """Return the rows of `--train` as a model of this config reads them."""
     file, trained, columns = rows_file(options.train, options, config.head), trained_on(config), columns_of(options)
     if not task_for(config).labels_per_token:
-        return read_rows(file, **columns, trained_on=trained)
+        return read_rows(label_table(file), **columns, trained_on=trained)
     del columns["text_pair_column"]
     return words_of(file.table, **columns, trained_on=trained)
 

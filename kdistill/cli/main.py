@@ -241,6 +241,9 @@ def _report_interrupt(options: Namespace) -> None:
         ending = "; what is done is kept. Repeat the command with --resume to continue" if begun else ""
         say(f"kdistill: interrupted{ending}")
         return
+    if command == "encode":
+        say("kdistill: interrupted; finished shards are kept. Repeat the command to go on")
+        return
     if command not in ("finetune", "distill"):
         say("kdistill: interrupted")
         return

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ from .table import Table
 from .texts import Texts
 from .windows import Windows
 
+BLOCK_UNITS = 1 << 20
+"""Rows or tokens that are looked at together where all of a data set are, which may be in files."""
 OnProgress = Callable[[int, int], None]
 """Called with (rows done, rows in all), first with 0 done."""
 
@@ -68,7 +70,7 @@ class Dataset:
             (rows, outputs), indicators float32 (rows, labels); NO_LABEL or NaN where a label is missing. With
             `per_token` an entry for each token: ids int64 (tokens,), NO_LABEL where a token takes no part, and UNTAGGED
             where its label is not known. Of windows of questions int64 (rows, 2), see `data.question_windows`.
-        lengths: int64 (rows,), tokens of each row.
+        lengths: int64 (rows,), tokens of each row; made of `starts` where they are not given.
         per_token: whether there is a label for each token instead of one for each row.
         windows: what the rows are windows of, see `data.windows` and `data.spans`, or the texts of, see
             `data.sentences`; None where each row is an example of its own.
@@ -86,7 +88,6 @@ class Dataset:
     types: NDArray[np.int32]
     starts: NDArray[np.int64]
     labels: NDArray[Any]
-    lengths: NDArray[np.int64] = field(init=False)
     reading: Reading | None = None
     column_use: ColumnUse | None = None
     per_token: bool = False
@@ -95,9 +96,10 @@ class Dataset:
     hidden: bool = False
     texts: Texts | None = None
     teacher_logits: NDArray[np.float32] | None = None
+    lengths: NDArray[np.int64] = field(default=cast("NDArray[np.int64]", None), kw_only=True)
 
     def __post_init__(self) -> None:
-        lengths = np.diff(self.starts)
+        lengths = np.diff(self.starts) if self.lengths is None else self.lengths
         units = len(self.ids) if self.per_token else len(lengths)
         if self.teacher_logits is not None and len(self.teacher_logits) != units:
             of = "tokens" if self.per_token else "rows"
@@ -112,6 +114,8 @@ class Dataset:
             raise ValueError("the data set has no rows")
         if self.starts[0] != 0 or lengths.min() < 1 or not self.starts[-1] == len(self.ids) == len(self.types):
             raise ValueError("starts must rise from 0 to the number of ids and types, by at least 1 a row")
+        if lengths is self.lengths and not _are_lengths(lengths, self.starts):
+            raise ValueError("lengths and starts differ; give starts alone")
         object.__setattr__(self, "lengths", lengths)
 
     def __len__(self) -> int:
@@ -170,6 +174,15 @@ class Dataset:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
+    def token_counts(self, vocab_size: int) -> NDArray[np.int64]:
+        """Return how often each token occurs, int64 (vocab_size,), or longer where there are others."""
+        blocks = (self.ids[first : first + BLOCK_UNITS] for first in range(0, len(self.ids), BLOCK_UNITS))
+        counts = np.zeros(vocab_size, np.int64)
+        for block in blocks:
+            found = np.bincount(block, minlength=len(counts))
+            counts = found + np.concatenate((counts, np.zeros(len(found) - len(counts), np.int64)))
+        return counts
+
     def parts(self, indices: NDArray[np.integer[Any]]) -> int:
         """Return over how many parts the loss of the rows at `indices` is a mean: rows, or tokens that take part."""
         if not self.per_token:
@@ -222,6 +235,14 @@ class Dataset:
         rows = np.ascontiguousarray(np.asarray(indices).astype(np.int64, casting="same_kind", copy=False))
         batch = Batch(*_core.take_rows(self.ids, self.types, self.starts, rows))
         return batch, self.labels[units_of(self.starts, rows) if self.per_token else rows]
+
+
+def _are_lengths(lengths: NDArray[np.int64], starts: NDArray[np.int64]) -> bool:
+    """Return whether rows that begin at `starts` have these lengths; a block at a time, as both may be in files."""
+    blocks = (slice(first, first + BLOCK_UNITS) for first in range(0, len(starts), BLOCK_UNITS))
+    return len(lengths) == len(starts) - 1 and all(
+        np.array_equal(np.diff(starts[block.start : block.stop + 1]), lengths[block]) for block in blocks
+    )
 
 
 class Tokens(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,7 +100,32 @@ def encode_documents(
     Raises:
         ValueError: the tokenizer has no mask token, or there is no room beside the special tokens.
     """
-    masking = masking_of(tokenizer)
+    masking, texts = masking_of(tokenizer), documents.texts
+    ids, starts, empty = blocks_of_texts(texts, tokenizer, max_length, progress)
+    empty += documents.empty
+    source = documents.table.source
+    if not len(ids):
+        raise ValueError(f"{source} has no text that the tokenizer knows")
+    if empty:
+        rows = documents.empty + len(texts)
+        warnings.warn(f"{empty:,} of {rows:,} rows of {source} hold no text and are left out", stacklevel=4)
+    others = tuple(name for name in documents.table.columns if name != documents.column)
+    return Dataset(
+        ids,
+        np.zeros_like(ids),
+        starts,
+        words_of_blocks(ids, masking),
+        reading=Reading(Columns(documents.column), max_length, 0),
+        column_use=ColumnUse(source, (documents.column,), (_NO_LABELS,), others),
+        per_token=True,
+        masking=masking,
+    )
+
+
+def blocks_of_texts(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int, progress: OnProgress | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
+    """Return blocks of texts as in `encode_documents`: their ids, where each begins, and how many texts have none."""
     before, behind = tokenizer.special_token_ids()
     room = max_length - len(before) - len(behind)
     if room < 1:
@@ -107,7 +133,7 @@ def encode_documents(
             f"max_length is {max_length}; expected room for a token beside the {len(before) + len(behind)} special ones"
         )
     parts: list[NDArray[np.int32]] = []
-    empty, texts = documents.empty, documents.texts
+    empty = 0
     for first in range(0, len(texts), BLOCK_ROWS):
         if progress is not None:
             progress(first, len(texts))
@@ -117,26 +143,9 @@ def encode_documents(
             parts += np.array_split(ids, -(-len(ids) // room)) if row.ids else []
     if progress is not None:
         progress(len(texts), len(texts))
-    source = documents.table.source
-    if not parts:
-        raise ValueError(f"{source} has no text that the tokenizer knows")
-    if empty:
-        rows = documents.empty + len(texts)
-        warnings.warn(f"{empty:,} of {rows:,} rows of {source} hold no text and are left out", stacklevel=4)
     blocks = [np.concatenate((before, part, behind)).astype(np.int32) for part in parts]
-    ids = np.concatenate(blocks)
-    starts = starts_of(np.array([len(block) for block in blocks]))
-    others = tuple(name for name in documents.table.columns if name != documents.column)
-    return Dataset(
-        ids,
-        np.zeros_like(ids),
-        starts,
-        _words(ids, masking),
-        reading=Reading(Columns(documents.column), max_length, 0),
-        column_use=ColumnUse(source, (documents.column,), (_NO_LABELS,), others),
-        per_token=True,
-        masking=masking,
-    )
+    starts = starts_of(np.array([len(block) for block in blocks], np.int64))
+    return np.concatenate([np.zeros(0, np.int32), *blocks]), starts, empty
 
 
 def blocks_of_token_ids(table: Table, tokenizer: PreTrainedTokenizerFast, pad_token_id: int | None) -> Dataset:
@@ -153,7 +162,7 @@ def blocks_of_token_ids(table: Table, tokenizer: PreTrainedTokenizerFast, pad_to
     if "attention_mask" not in inputs and pad_token_id is not None:
         batch = without_padding(batch, pad_token_id)
     masking = masking_of(tokenizer)
-    return Dataset(*batch, _words(batch.ids, masking), per_token=True, masking=masking)
+    return Dataset(*batch, words_of_blocks(batch.ids, masking), per_token=True, masking=masking)
 
 
 def masking_of(tokenizer: PreTrainedTokenizerFast) -> Masking:
@@ -164,6 +173,6 @@ def masking_of(tokenizer: PreTrainedTokenizerFast) -> Masking:
     return Masking(mask_token_id=mask, vocab_size=len(tokenizer), special_ids=tuple(tokenizer.all_special_ids), seed=0)
 
 
-def _words(ids: NDArray[np.int32], masking: Masking) -> NDArray[np.int64]:
+def words_of_blocks(ids: NDArray[np.int32], masking: Masking) -> NDArray[np.int64]:
     """Return the tokens that may be hidden, NO_LABEL in place of special ones."""
     return np.where(np.isin(ids, [*masking.special_ids]), NO_LABEL, ids).astype(np.int64)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,12 @@ COMPRESSED = (".gz", ".xz")
 GREATEST_RATIO = 100
 LEAST_LIMIT_BYTES = 16 << 20
 KINDS = ".tsv, .csv, .txt, .jsonl, .json or .conll (each also with .gz or .xz) or .parquet"
-_DELIMITERS = {"tsv": "\t", "csv": ",", "txt": "\t"}
-_ROW_A_LINE = ("jsonl", "ndjson")
+DELIMITERS = {"tsv": "\t", "csv": ",", "txt": "\t"}
+ROW_A_LINE = ("jsonl", "ndjson")
 DOCUMENTS = "documents"
 """The kind of a .txt file of running text, see `text_files.read_documents`."""
+TOKEN_HEADER = "tokens.json"
+"""The file by which a directory of token files is known."""
 _KINDS = ("tsv", "csv", "txt", "json", "parquet", "conll", DOCUMENTS)
 _WORD_A_LINE = ("iob", "iob2", "bio", "bioes")  # other endings of such files
 # A field that a program has quoted, with a quote doubled in it; text with quotes of its own is rarely written so.
@@ -110,6 +113,11 @@ def read_file(path: Path, how: FileFormat | str | None = None) -> Table:
             line number).
     """
     how = FileFormat(how) if how is None or isinstance(how, str) else how
+    if are_token_files(path):
+        raise ValueError(
+            f"{path} holds token files, and here rows of text are read; expected the file that they were made of "
+            "(token files are for --train and --eval of finetune, distill and search)"
+        )
     if path.is_dir():
         _check_format(path, "folder", how)
         return read_folder(path, how.encoding)
@@ -119,17 +127,27 @@ def read_file(path: Path, how: FileFormat | str | None = None) -> Table:
     if not path.is_file():
         found = "is a pipe or device; save its content as a file" if path.exists() else "does not exist"
         raise FileNotFoundError(f"{path} {found}; expected a {KINDS} file or a folder of texts")
-    suffix = (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix.lower().removeprefix(".")
-    named = "json" if suffix in _ROW_A_LINE else "conll" if suffix in _WORD_A_LINE else suffix
-    other = (named == "txt" and how.kind is not None) or (named == "tsv" and how.kind == "conll")
-    by_name = named in _KINDS and not other  # .txt may be a CSV
-    kind = named if by_name else how.kind
+    kind, suffix = kind_of(path, how)
     if kind is None or kind not in _KINDS:
         raise ValueError(f"{path}: unknown file type; expected a {KINDS} file")
     _check_format(path, kind, how)
     if kind == "parquet":
         return _read_parquet(path)
-    return read_content(path, _decompressed(path), replace(how, kind=kind), row_a_line=suffix in _ROW_A_LINE)
+    return read_content(path, _decompressed(path), replace(how, kind=kind), row_a_line=suffix in ROW_A_LINE)
+
+
+def are_token_files(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is a directory that `kdistill encode` has written, or begun to, see `token_files`."""
+    return Path(path, TOKEN_HEADER).is_file()
+
+
+def kind_of(path: Path, how: FileFormat) -> tuple[str | None, str]:
+    """Return the kind of a file by its name and format, None for an unknown one, and the ending of its name."""
+    suffix = (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix.lower().removeprefix(".")
+    named = "json" if suffix in ROW_A_LINE else "conll" if suffix in _WORD_A_LINE else suffix
+    other = (named == "txt" and how.kind is not None) or (named == "tsv" and how.kind == "conll")
+    by_name = named in _KINDS and not other  # .txt may be a CSV
+    return (named if by_name else how.kind), suffix
 
 
 def is_plain_text(path: Path) -> bool:
@@ -168,9 +186,9 @@ def read_content(path: str | os.PathLike[str], content: bytes, how: FileFormat, 
     if how.kind == "txt" and how.delimiter is None and how.column_names is None:
         return read_lines(path, text)
     quoted = how.kind == "csv" if how.quoted is None else how.quoted
-    delimiter = how.delimiter or _DELIMITERS[how.kind]
+    delimiter = how.delimiter or DELIMITERS[how.kind]
     records = _quoted_records(path, text, delimiter) if quoted else _plain_records(text, delimiter)
-    return _fields_table(os.fspath(path), records, delimiter, quoted, how)
+    return records_table(os.fspath(path), records, delimiter, quoted, how)
 
 
 # Options of a format that files of a kind have no use for.
@@ -211,11 +229,11 @@ def _decompressed(path: Path) -> bytes:
     return content
 
 
-_Records = Iterator[tuple[int, list[str]]]
+Records = Iterator[tuple[int, list[str]]]
 """(number of the first line, fields) of each record, the header's first."""
 
 
-def _plain_records(text: str, delimiter: str) -> _Records:
+def _plain_records(text: str, delimiter: str) -> Records:
     lines = lines_of(text)
     # An empty line can only be a row where there is one column.
     while delimiter in lines[0] and not lines[-1]:
@@ -223,7 +241,7 @@ def _plain_records(text: str, delimiter: str) -> _Records:
     return ((number, line.split(delimiter)) for number, line in enumerate(lines, start=1))
 
 
-def _quoted_records(path: str | os.PathLike[str], text: str, delimiter: str) -> _Records:
+def _quoted_records(path: str | os.PathLike[str], text: str, delimiter: str) -> Records:
     records: list[tuple[int, list[str]]] = []
     with _fields_of_any_length():
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -239,6 +257,12 @@ def _quoted_records(path: str | os.PathLike[str], text: str, delimiter: str) -> 
                 records.append((first_line, fields))
 
 
+def records_within(records: Records, most: int) -> list[tuple[int, list[str]]]:
+    """Return the next records, up to `most` of them, with fields of any length."""
+    with _fields_of_any_length():
+        return list(islice(records, most))
+
+
 @contextmanager
 def _fields_of_any_length() -> Iterator[None]:
     """Lift the limit of 131,072 characters a field, which the csv module keeps for the whole process."""
@@ -250,7 +274,7 @@ def _fields_of_any_length() -> Iterator[None]:
             csv.field_size_limit(limit)
 
 
-def _fields_table(path: str, records: _Records, delimiter: str, quoted: bool, how: FileFormat) -> Table:
+def records_table(path: str, records: Records, delimiter: str, quoted: bool, how: FileFormat) -> Table:
     """Make a table of records; every one must have as many fields as there are columns."""
     named = how.column_names is not None
     header = list(how.column_names or next(records, (1, [""]))[1])
@@ -313,25 +337,53 @@ def _warn_of_quotes(path: str, rows: Iterable[Sequence[str]]) -> None:
 
 
 def _read_parquet(path: Path) -> Table:
+    with _parquet_errors(path) as pyarrow:
+        table = pyarrow.parquet.read_table(path)
+    return _parquet_table(path, table)
+
+
+def parquet_parts(path: Path, rows: int) -> Iterator[tuple[Table, float]]:
+    """Yield parts of a Parquet file of at most `rows` rows, and the share of its rows read so far; errors as above."""
+    with _parquet_errors(path) as pyarrow, path.open("rb") as opened:
+        file = pyarrow.parquet.ParquetFile(opened)
+        total, done = file.metadata.num_rows, 0
+        if total == 0:
+            yield _parquet_table(path, file.schema_arrow.empty_table()), 1.0
+        for batch in file.iter_batches(batch_size=rows):
+            part = _parquet_table(path, pyarrow.Table.from_batches([batch], file.schema_arrow), done)
+            done += len(part)
+            yield part, done / total
+
+
+@contextmanager
+def _parquet_errors(path: Path) -> Iterator[Any]:
+    """Yield pyarrow, and turn its errors into those of `read_file`."""
     try:
         import pyarrow.parquet
     except ImportError as error:
         raise ImportError('reading Parquet files needs pyarrow: pip install "kdistill[data]"') from error
     try:
         # What is damaged can be an OSError, too; text that is not UTF-8 is found when it becomes Python's.
-        table = pyarrow.parquet.read_table(path)
+        yield pyarrow
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {_one_line(error)}") from error
-    columns = {name: _python_values(path, name, table.column(index)) for index, name in enumerate(table.column_names)}
-    return Table(str(path), columns, class_names=class_names_of_schema(table.schema))
 
 
-def _python_values(path: Path, name: str, column: Any) -> list[Any]:
+def _parquet_table(path: Path, table: Any, first: int = 0) -> Table:
+    """Return Python's columns of an arrow table, whose rows are those of the file from `first` on."""
+    columns = {
+        name: _python_values(path, name, table.column(index), first) for index, name in enumerate(table.column_names)
+    }
+    places = [f"row {row} of {path}" for row in range(first, first + len(table))] if first else None
+    return Table(str(path), columns, places, class_names_of_schema(table.schema))
+
+
+def _python_values(path: Path, name: str, column: Any, first: int) -> list[Any]:
     try:
         values: list[Any] = column.to_pylist()
     except (ValueError, OverflowError, OSError) as error:
         row = next(row for row in range(len(column)) if not _can_be_read(column[row].as_py))
-        raise ValueError(f"row {row} of {path}: column {name!r} cannot be read: {_one_line(error)}") from error
+        raise ValueError(f"row {first + row} of {path}: column {name!r} cannot be read: {_one_line(error)}") from error
     return values
 
 

@@ -49,13 +49,13 @@ def read_json(
                 raise ValueError(f"field is {field!r}; {path} holds {names}")
             value = value[field]
         if isinstance(value, list) and not (row_a_line and column_names is not None and not _is_list_of_rows(value)):
-            return _rows(str(path), value, None, column_names)
+            return rows_of_values(str(path), value, None, column_names)
         if isinstance(value, dict) and (field is not None or not row_a_line):
             return _of_object(path, value, place, column_names)
     elif field is not None:
         raise ValueError(f"field is {field!r}; {path} holds {len(values)} objects; expected one that holds all rows")
     places = [place for place, _ in values]
-    return _rows(str(path), [value for _, value in values], places, column_names)
+    return rows_of_values(str(path), [value for _, value in values], places, column_names)
 
 
 def _values(path: Path, text: str) -> Iterator[tuple[str, Any]]:
@@ -80,7 +80,9 @@ def _after_space(text: str, start: int) -> int:
     return match.end()
 
 
-def _rows(source: str, values: Sequence[Any], places: Sequence[str] | None, names: Sequence[str] | None) -> Table:
+def rows_of_values(
+    source: str, values: Sequence[Any], places: Sequence[str] | None, names: Sequence[str] | None = None
+) -> Table:
     """Return the rows that are objects, or with `names` lists of as many values; with one name values alone."""
     if names is not None and len(names) == 1:
         values = [value if isinstance(value, list | dict) else [value] for value in values]
@@ -128,13 +130,13 @@ def _of_object(path: Path, value: Mapping[str, Any], place: str, column_names: S
     if len(lists_of_rows) == 1 and not any(
         isinstance(of, list) for name, of in value.items() if name not in lists_of_rows
     ):
-        return _rows(str(path), value[lists_of_rows[0]], None, column_names)
+        return rows_of_values(str(path), value[lists_of_rows[0]], None, column_names)
     if len(content) > 1 and all(map(_is_list_of_rows, content)) and _are_parts(content):
         raise ValueError(
             f"{path} holds {len(content)} lists of rows ({listing(value)}): name one as in {path}#{next(iter(value))}"
         )
     if column_names is not None and len(content) == 1 and isinstance(content[0], list):
-        return _rows(str(path), content[0], None, column_names)
+        return rows_of_values(str(path), content[0], None, column_names)
     if content and all(isinstance(of, list) for of in content):
         return Table(str(path), value)
     if content and all(isinstance(of, dict) and of.keys() == content[0].keys() for of in content):

@@ -11,9 +11,10 @@ from typing import Any
 
 from ..system.names import did_you_mean, listing
 from .class_names import class_names_of_features
-from .files import KINDS, FileFormat, read_file
+from .files import KINDS, FileFormat, are_token_files, read_file
 from .split_slices import parse_split
 from .table import DatasetDict, Table
+from .token_files import TokenFiles
 
 # Names of `datasets` for readers of files.
 BUILDERS = ("csv", "tsv", "json", "parquet")
@@ -47,8 +48,8 @@ def load_dataset(
     Args:
         path: a file; a directory in which, or in whose directory `data`, files' names begin with train, validation
             (valid, dev) or test; a folder of texts, see `folders.read_folder`, or one that holds such folders called
-            so; "csv", "tsv", "json" or "parquet" with `data_files`; or a name on the hub, such as "glue", for
-            which the package `datasets` is needed (extra `[datasets]`).
+            so; a directory that `kdistill encode` has written; "csv", "tsv", "json" or "parquet" with `data_files`; or
+            a name on the hub, such as "glue", for which the package `datasets` is needed (extra `[datasets]`).
         name: configuration of a data set of the hub, such as "sst2".
         data_files: a file, several (their rows one after another), a pattern such as "part-*.csv", or a dict of these
             by split; without a dict the split is "train". Files whose names do not end in their kind are of the kind
@@ -62,7 +63,8 @@ def load_dataset(
             caches and downloads are ignored with a warning.
 
     Returns:
-        For local files a DatasetDict, or with `split` a Table; for the hub the result of `datasets.load_dataset`.
+        For local files a DatasetDict, or with `split` a Table; of token files a `TokenFiles`; for the hub the
+        result of `datasets.load_dataset`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -70,15 +72,21 @@ def load_dataset(
         TypeError: local files do not take this option.
         ImportError: a name on the hub without `datasets`, or Parquet without pyarrow.
     """
+    if are_token_files(path):
+        others = {**options, "name": name, "data_files": data_files, "split": split}
+        word = next((word for word, value in others.items() if value is not None), None)
+        if word is not None:
+            raise TypeError(f"load_dataset takes no {word}= for {os.fspath(path)}, which holds token files")
+        return TokenFiles(path)
     files = _local_files(path, data_files, options.get("data_dir"))
     if files is None:
         return _from_hub(path, name, data_files=data_files, split=split, **options)
     given = {option: value for option, value in options.items() if value is not None}
     unknown = next((option for option in given if option not in (*_OF_FILES, *_IGNORED)), None)
     if unknown is not None or name is not None:
-        word = "name" if name is not None else unknown
+        asked = "name" if name is not None else unknown
         raise TypeError(
-            f"load_dataset takes no {word}= for local files{did_you_mean(str(word), _OF_FILES)}; they are read as "
+            f"load_dataset takes no {asked}= for local files{did_you_mean(str(asked), _OF_FILES)}; they are read as "
             f"{KINDS} by their names, with {listing(f'{option}=' for option in _OF_FILES)}"
         )
     ignored = [option for option in given if option in _IGNORED and given[option] is not False]

@@ -12,17 +12,17 @@ PLAIN_TEXT_COLUMN = "text"
 """Name of the column that plain text becomes, as in the builder "text" of `datasets`."""
 
 
-def decoded(path: str | os.PathLike[str], content: bytes, encoding: str = "utf-8") -> str:
-    """Return the text of a file's content, which may begin with a byte order mark in UTF-8.
+def decoded(path: str | os.PathLike[str], content: bytes, encoding: str = "utf-8", *, first_line: int = 1) -> str:
+    """Return the text of a file's content from a line on; the first may begin with a byte order mark in UTF-8.
 
     Raises:
         ValueError: it is not in this encoding, with file and line, or Python knows no such encoding.
     """
     is_utf8 = encoding.lower() in ("utf-8", "utf8")
     try:
-        return content.decode("utf-8-sig" if is_utf8 else encoding)
+        return content.decode("utf-8-sig" if is_utf8 and first_line == 1 else encoding)
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = content.count(b"\n", 0, error.start) + first_line
         raise ValueError(
             f"{os.fspath(path)}:{line}: not {'UTF-8' if is_utf8 else encoding} ({error.reason}); convert the file, "
             "e.g. with iconv, or give its encoding, such as --encoding cp1252 (in Python load_dataset(..., encoding=))"
@@ -46,7 +46,7 @@ def lines_of(text: str) -> list[str]:
 def read_lines(path: str | os.PathLike[str], text: str) -> Table:
     """Return a row for each line of a text. Warns where a tab in each of them seems to separate columns."""
     lines = lines_of(text)
-    _warn_of_tabs(path, lines)
+    warn_of_tabs(path, lines)
     name = os.fspath(path)
     return Table(name, {PLAIN_TEXT_COLUMN: lines}, [f"{name}:{line}" for line in range(1, len(lines) + 1)])
 
@@ -74,7 +74,8 @@ def read_documents(path: str | os.PathLike[str], text: str) -> Table:
     return Table(name, {PLAIN_TEXT_COLUMN: [" ".join(document) for document in documents]}, places)
 
 
-def _warn_of_tabs(path: str | os.PathLike[str], lines: Sequence[str]) -> None:
+def warn_of_tabs(path: str | os.PathLike[str], lines: Sequence[str]) -> None:
+    """Warn where a tab in each line seems to separate columns."""
     tabs = {line.count("\t") for line in lines if line}
     if len(tabs) == 1 and tabs != {0}:
         names = ",".join([PLAIN_TEXT_COLUMN, "label", *(f"column{number}" for number in range(3, max(tabs) + 2))])

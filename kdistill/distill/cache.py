@@ -26,7 +26,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,23 +33,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.batch import Batch
-from ..data.dataset import Dataset, OnProgress
-from ..data.ragged import Outputs, Ragged, starts_of, take_rows, units_of
+from ..data.dataset import BLOCK_UNITS, Dataset, OnProgress
+from ..data.ragged import Outputs, Ragged, starts_of, units_of
 from ..system.files import close_lockable, open_lockable
+from .cache_index import SUFFIX as INDEX_SUFFIX
+from .cache_index import runs_of
+from .row_keys import KEY_BYTES, TOKENS_OF_A_RECORD, piece_keys, row_keys
 
 FORMAT_VERSION = 1
 MAGIC = b"KDLOGITS"
 HEADER = struct.Struct("<8s2I32s8sI4x")
 SUFFIX = ".logits"
 DAMAGED_SUFFIX, HIDDEN_SUFFIX = ".damaged", ".hidden"  # the latter: of hidden_cache.py, in the same directory
-KEY_BYTES = 16
 # Tokens in one forward pass of the teacher: few enough that a kill loses little work (2 s of BERT-base), many enough
 # that two threads seldom wait for each other (5 % faster than 2048 with 6 layers of 384, 1 % with BERT-base).
 BATCH_TOKENS = 4096
-# A fixed length keeps records that can be mapped and checked all at once. The training rows of WNUT-17 (31 tokens, 13
-# labels) take 1.18 times the bytes of their logits, with pieces of 4 tokens 1.17 times and of 16 1.27 times; those of
-# BC5CDR (36 tokens, 5 labels) take 1.26, 1.36 and 1.30 times.
-TOKENS_OF_A_RECORD = 8
+_LOOKED_UP_BYTES = 1 << 24  # of the records that are compared at once
 
 
 class Teacher(Protocol):
@@ -81,34 +79,6 @@ def cache_directory() -> Path:
         return Path.home() / ".cache" / "kdistill"
     except RuntimeError as error:
         raise FileNotFoundError("there is no home directory; set KDISTILL_CACHE to a directory") from error
-
-
-def row_keys(dataset: Dataset | Batch) -> NDArray[np.void]:
-    """Return the key of each row, void16 (rows,): the 16-byte BLAKE2b of its (id, type) pairs as int32."""
-    tokens = memoryview(np.stack([dataset.ids, dataset.types], axis=1).astype("<i4", copy=False).data).cast("B")
-    ends = (dataset.starts * 8).tolist()
-    digests = (hashlib.blake2b(tokens[first:end], digest_size=KEY_BYTES).digest() for first, end in pairwise(ends))
-    return np.frombuffer(b"".join(digests), dtype=f"V{KEY_BYTES}")
-
-
-def piece_keys(keys: NDArray[np.void], lengths: NDArray[np.int64]) -> NDArray[np.void]:
-    """Return the keys of the pieces of rows, void16 (pieces,): the BLAKE2b of the row's key and the piece's number.
-
-    Of the last byte's lowest bit, 0 marks the first piece of a row.
-
-    Args:
-        keys: of the rows, void16 (rows,).
-        lengths: tokens of the rows, int64 (rows,).
-    """
-    digests = (
-        hashlib.blake2b(key + piece.to_bytes(4, "little"), digest_size=KEY_BYTES).digest()
-        for key, length in zip(keys.tolist(), lengths.tolist(), strict=True)
-        for piece in range(-(-length // TOKENS_OF_A_RECORD))
-    )
-    marked = np.frombuffer(bytearray(b"".join(digests)), np.uint8).reshape(-1, KEY_BYTES)
-    marked[:, -1] |= 1
-    marked[starts_of(-(-lengths // TOKENS_OF_A_RECORD))[:-1], -1] ^= 1
-    return marked.view(f"V{KEY_BYTES}").ravel()
 
 
 class TeacherCache:
@@ -151,18 +121,22 @@ class TeacherCache:
         Returns:
             Which rows are in the cache, bool (rows,), and their logits, float32 (rows, num_labels), zero where absent.
         """
-        records = self._valid_records()
-        logits = np.zeros((len(keys), self._num_labels), dtype=np.float32)
-        if len(records) == 0:
-            return np.zeros(len(keys), dtype=np.bool_), logits
-        # Sorting 8 of the 16 bytes as integers is 2.5 times faster than sorting all as bytes. Two keys that agree in
-        # these and not in the rest hide one of the two: a row computed again, never a wrong answer.
-        stored, wanted = _halves(records["key"]), _halves(keys)
-        order = np.argsort(stored[:, 0], kind="stable")
-        position = np.searchsorted(stored[order, 0], wanted[:, 0])
-        candidate = order[np.minimum(position, len(order) - 1)]
-        found = (stored[candidate] == wanted).all(axis=1)
-        logits[found] = records["logits"][candidate[found]]
+        records, wanted = self._records(), _halves(keys)
+        found, logits = np.zeros(len(keys), np.bool_), np.zeros((len(keys), self._num_labels), np.float32)
+        runs = list(runs_of(self.path.with_suffix(INDEX_SUFFIX), self._key, records, self._are_valid))
+        at_once = max(_LOOKED_UP_BYTES // self._record.itemsize, 1)
+        for first in range(0, len(keys), at_once):
+            left = first + np.argsort(wanted[first : first + at_once, 0])  # in this order they are found faster
+            for run in runs:
+                if not len(left):
+                    break
+                here, numbers = run.find(wanted[left, 0])
+                if not len(here):
+                    continue
+                rows, candidates = left[here], records[numbers]
+                right = (_halves(candidates["key"]) == wanted[rows]).all(axis=1) & self._are_valid(candidates)
+                found[rows[right]], logits[rows[right]] = True, candidates["logits"][right]
+                left = np.delete(left, here[right])
         return found, logits
 
     def append(self, keys: NDArray[np.void], logits: NDArray[np.float32]) -> None:
@@ -181,18 +155,20 @@ class TeacherCache:
         with self._locked() as file:
             write_all(file, records.tobytes())
 
-    def _valid_records(self) -> NDArray[np.void]:
-        """Return the complete records with a valid checksum."""
+    def _records(self) -> NDArray[np.void]:
+        """Return the complete records, mapped; those with a wrong checksum, which count as absent, are among them."""
         try:
             with self.path.open("rb") as file:
                 count = (os.fstat(file.fileno()).st_size - HEADER.size) // self._record.itemsize
                 if count < 1:
                     return np.zeros(0, dtype=self._record)
-                records = np.memmap(file, dtype=self._record, mode="r", offset=HEADER.size, shape=(count,))
+                return np.asarray(np.memmap(file, self._record, "r", HEADER.size, (count,)))
         except FileNotFoundError:  # `clear` deleted it since this object was made; the next append creates it again
             return np.zeros(0, dtype=self._record)
-        valid = records["checksum"] == self._checksums(records)
-        return np.asarray(records) if valid.all() else np.asarray(records)[valid]
+
+    def _are_valid(self, records: NDArray[np.void]) -> NDArray[np.bool_]:
+        """Return which records have the right checksum, bool (records,)."""
+        return np.asarray(records["checksum"] == self._checksums(records))
 
     def _checksums(self, records: NDArray[np.void]) -> NDArray[np.uint64]:
         """Return the checksum of each record, uint64: the sum of its 32-bit words times odd factors, plus an offset.
@@ -238,32 +214,36 @@ class TeacherCache:
             write_all(file, header)
             return True
         aside = self.path.with_suffix(DAMAGED_SUFFIX)
+        self.path.with_suffix(INDEX_SUFFIX).unlink(missing_ok=True)
         self.path.replace(aside)
         warnings.warn(f"the teacher cache {self.path} had a damaged header; kept as {aside.name}", stacklevel=2)
         return False
 
 
 class _Rows:
-    """What the cache has for the rows of a data set, and a place to put what it lacks.
+    """What the cache has for some rows of a data set that follow each other, and a place to put what it lacks.
 
     Attributes:
         keys: of the rows.
         found: which rows are known, bool (rows,).
-        values: their logits, float32 (rows, num_labels), or (tokens, num_labels) of a teacher that answers for each.
+        values: their logits, float32 (rows, num_labels), or (tokens, num_labels) of a teacher that answers for each; a
+            part of the array of all, where there is one.
     """
 
-    def __init__(self, teacher: Teacher, dataset: Dataset) -> None:
-        self.keys = row_keys(dataset)
+    def __init__(
+        self, teacher: Teacher, dataset: Dataset, rows: slice, values: NDArray[np.float32] | None = None
+    ) -> None:
+        starts = dataset.starts[rows.start : rows.stop + 1]
+        tokens = slice(starts[0], starts[-1])
+        local = starts - starts[0]
+        self.keys = row_keys(Batch(dataset.ids[tokens], dataset.types[tokens], local))
         self._labels = int(teacher.config.num_outputs)
-        self._starts = dataset.starts if teacher.per_token else None
-        self.found = np.zeros(len(dataset), dtype=np.bool_)
-        count = len(dataset) if self._starts is None else len(dataset.ids)
-        self.values = np.zeros((count, self._labels), dtype=np.float32)
-
-    @property
-    def outputs(self) -> Outputs:
-        """The logits of all rows."""
-        return self.values if self._starts is None else Ragged(self.values, self._starts)
+        self._starts = local if teacher.per_token else None
+        self.found = np.zeros(len(self.keys), dtype=np.bool_)
+        units = tokens if teacher.per_token else rows
+        self.values = (
+            np.zeros((units.stop - units.start, self._labels), np.float32) if values is None else values[units]
+        )
 
     def open(self, teacher: Teacher, directory: Path, *, create: bool = True) -> TeacherCache:
         """Return the teacher's file. Raises OSError if it cannot be made."""
@@ -274,7 +254,7 @@ class _Rows:
     def look_up(self, cache: TeacherCache) -> None:
         """Take what the file has."""
         if self._starts is None:
-            self.found, self.values = cache.lookup(self.keys)
+            self.found, self.values[:] = cache.lookup(self.keys)
             return
         lengths = np.diff(self._starts)
         found, logits = cache.lookup(piece_keys(self.keys, lengths))
@@ -284,14 +264,14 @@ class _Rows:
         token = np.arange(int(self._starts[-1])) - np.repeat(self._starts[:-1], lengths)
         record = np.repeat(first[:-1], lengths) + token // TOKENS_OF_A_RECORD
         pieces = logits.reshape(len(piece), TOKENS_OF_A_RECORD, self._labels)
-        self.values = pieces[record, token % TOKENS_OF_A_RECORD]
+        self.values[:] = pieces[record, token % TOKENS_OF_A_RECORD]
 
     def append(self, cache: TeacherCache, rows: NDArray[np.int64]) -> None:
         """Write these rows. Raises OSError."""
         if self._starts is None:
             cache.append(self.keys[rows], self.values[rows])
             return
-        of = take_rows(self.outputs, rows)
+        of = Ragged(self.values, self._starts).take(rows)
         first, piece = self._pieces(of.lengths)
         pieces = np.zeros((len(piece), TOKENS_OF_A_RECORD, self._labels), dtype=np.float32)
         token = np.arange(len(of.values)) - np.repeat(of.starts[:-1], of.lengths)
@@ -330,8 +310,9 @@ def teacher_logits(
     """Return the teacher's logits for every row, from the cache where it has them.
 
     Missing rows are computed, equal ones once, and appended block by block, so that stopping at any time loses at most
-    one block. Two processes that start together both compute; later runs find the records of both. When the cache
-    cannot be read or written, a warning is issued and the logits are computed without it.
+    one block. Of more than a million rows each million is looked up for itself, in the memory of one. Two processes
+    that start together both compute; later runs find the records of both. When the cache cannot be read or written, a
+    warning is issued and the logits are computed without it.
 
     Args:
         teacher: the model.
@@ -348,39 +329,54 @@ def teacher_logits(
     Raises:
         FloatingPointError: logits are not finite; the message gives the first row, and such logits are not stored.
     """
-    of, cache = _Rows(teacher, dataset), None
-    if enabled:
-        try:
-            cache = of.open(teacher, cache_directory() if cache_dir is None else Path(cache_dir))
-            of.look_up(cache)
-        except OSError as error:
-            warn_unusable(error)
-    absent = np.flatnonzero(~of.found)
-    _, first, same = np.unique(of.keys[absent], return_index=True, return_inverse=True)
-    rows = absent[first]
-    done = 0
-    for block in _blocks(rows, dataset.lengths, batch_tokens):
-        if progress is not None:
-            progress(done, len(rows))
-        of.put(block, _forward(teacher, dataset, block))
-        if cache is not None:
+    units = len(dataset.ids) if teacher.per_token else len(dataset)
+    values = np.zeros((units, int(teacher.config.num_outputs)), np.float32)
+    cache, asked, done, left = None, 0, 0, len(dataset)
+    for part in _parts(len(dataset)):
+        of = _Rows(teacher, dataset, part, values)
+        if enabled:
             try:
-                of.append(cache, block)
+                if cache is None:
+                    cache = of.open(teacher, cache_directory() if cache_dir is None else Path(cache_dir))
+                of.look_up(cache)
             except OSError as error:
                 warn_unusable(error)
-                cache = None
-        done += len(block)
-    if progress is not None:
-        progress(done, len(rows))
-    of.copy(absent, rows[same])
-    return of.outputs
+                cache, enabled = None, False
+        absent = np.flatnonzero(~of.found)
+        _, first, same = np.unique(of.keys[absent], return_index=True, return_inverse=True)
+        rows = absent[first]
+        left -= len(of.found)
+        asked += len(rows)
+        for block in _blocks(rows, dataset.lengths[part], batch_tokens):
+            if progress is not None:
+                progress(done, asked + left)
+            of.put(block, _forward(teacher, dataset, block + part.start))
+            if cache is not None:
+                try:
+                    of.append(cache, block)
+                except OSError as error:
+                    warn_unusable(error)
+                    cache, enabled = None, False
+            done += len(block)
+        if progress is not None:
+            progress(done, asked + left)
+        of.copy(absent, rows[same])
+    return Ragged(values, dataset.starts) if teacher.per_token else values
 
 
 def cached_rows(teacher: Teacher, dataset: Dataset) -> NDArray[np.bool_]:
     """Return which rows the cache has, bool (rows,), without writing anything. Raises OSError if it cannot be read."""
-    of = _Rows(teacher, dataset)
-    of.look_up(of.open(teacher, cache_directory(), create=False))
-    return of.found
+    found = []
+    for part in _parts(len(dataset)):
+        of = _Rows(teacher, dataset, part)
+        of.look_up(of.open(teacher, cache_directory(), create=False))
+        found.append(of.found)
+    return np.concatenate(found)
+
+
+def _parts(rows: int) -> list[slice]:
+    """Return the rows that are looked up together: equal rows among them are computed once also without a cache."""
+    return [slice(first, min(first + BLOCK_UNITS, rows)) for first in range(0, rows, BLOCK_UNITS)]
 
 
 def _blocks(rows: NDArray[np.int64], lengths: NDArray[np.int64], batch_tokens: int) -> list[NDArray[np.int64]]:
@@ -456,7 +452,9 @@ def clear(cache_dir: str | os.PathLike[str] | None = None) -> int:
         cache_dir: the cache's directory (default: `cache_directory()`).
     """
     freed = 0
-    for path in (of for suffix in (SUFFIX, DAMAGED_SUFFIX, HIDDEN_SUFFIX) for of in _files(cache_dir, suffix)):
+    for path in (
+        of for suffix in (SUFFIX, INDEX_SUFFIX, DAMAGED_SUFFIX, HIDDEN_SUFFIX) for of in _files(cache_dir, suffix)
+    ):
         freed += path.stat().st_size
         path.unlink()
     return freed

@@ -19,7 +19,8 @@ from ..system.foreign import package_of
 from ..system.progress import Progress
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
-from .cache import KEY_BYTES, TeacherCache, cache_directory, warn_unusable
+from .cache import TeacherCache, cache_directory, warn_unusable
+from .row_keys import KEY_BYTES
 
 Function = Callable[[list[Any]], Any]
 """(rows) -> logits (rows, num_labels). A row is a text, or (text, second text) of a pair."""

@@ -33,7 +33,8 @@ from ..models.model import Model, Tap
 from ..system.files import close_lockable, open_lockable
 from ..system.memory import readable_size
 from ..train.objective import Inside
-from .cache import HIDDEN_SUFFIX, cache_directory, row_keys, warn_unusable, write_all
+from .cache import HIDDEN_SUFFIX, cache_directory, warn_unusable, write_all
+from .row_keys import row_keys
 from .teachers import Teacher
 
 HEAD = struct.Struct("<16sII")

@@ -46,6 +46,7 @@ from .partly_taught import answered_rows, taught_parts
 from .sources import Teachers
 from .teachers import Teacher, read_as_teacher
 
+_MOST_COMPARED = 1 << 17  # training rows whose labels the teacher's answers are compared with
 _OF_LABELS = ("alpha", "alpha_end", "temperature", "temperature_end", "label_smoothing_factor")
 """Arguments that weigh labels and probabilities, which embeddings do not have."""
 
@@ -395,6 +396,8 @@ def _answered_with_labels(outputs: Outputs, rows: Dataset, *, whole: bool) -> tu
     None where there are no labels, or no answers; with `whole` also where a row has none.
     """
     there = np.flatnonzero(answered_rows(outputs, rows))
+    if not whole and len(rows) > _MOST_COMPARED:
+        there = there[:_MOST_COMPARED]
     if not labelled_rows(rows.targets).any() or not len(there) or (whole and len(there) < len(rows)):
         return None
     numbered = rows.reading is not None and rows.reading.numbered

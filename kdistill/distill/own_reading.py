@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 
+import numpy as np
+
 from ..data.dataset import Dataset, encode_texts
 from ..data.labels import missing_like
 from ..data.question_windows import encode_questions
@@ -69,4 +71,6 @@ def read_texts(
             f"{tokens.cut:,} of {len(rows):,} rows were longer than {length} tokens of {name} and truncated for it",
             stacklevel=6,
         )
-    return replace(rows, ids=tokens.ids, types=tokens.types, starts=tokens.starts, labels=missing_like(rows.labels))
+    lengths = np.diff(tokens.starts)
+    labels = missing_like(rows.labels)
+    return replace(rows, ids=tokens.ids, types=tokens.types, starts=tokens.starts, lengths=lengths, labels=labels)

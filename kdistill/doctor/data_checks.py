@@ -12,7 +12,7 @@ from ..data.overlap import find_overlap
 from ..data.ragged import Ragged
 from ..data.sentences import Sentences
 from ..data.spans import Spans
-from ..distill.cache import row_keys
+from ..distill.row_keys import row_keys
 from ..system.findings import Finding
 from ..system.names import listing
 from ..tasks.registry import task_for
@@ -48,7 +48,7 @@ def labels(subject: Subject) -> Iterator[Finding]:
         task = task_for(subject.config, rows.labels)
         if known.any() and task.constant is not None:
             of = _of_classes if task.one_label else _of_several if task.names_labels else _of_numbers
-            yield from of(subject, name, rows, rows.labels[known])
+            yield from of(subject, name, rows, rows.labels if known.all() else rows.labels[known])
 
 
 def _of_classes(subject: Subject, name: str, rows: Dataset, given: np.ndarray) -> Iterator[Finding]:

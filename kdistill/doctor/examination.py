@@ -89,19 +89,21 @@ class Check(NamedTuple):
         needs: the parts of a `Subject` that it needs.
         findings: makes it.
         at_start: whether it costs so little that `distill` makes it too, and the run does not warn of it itself.
+        compares: whether it compares rows with each other, which takes hundreds of bytes of memory for each.
     """
 
     name: str
     needs: tuple[str, ...]
     findings: Callable[[Subject], Iterator[Finding]]
     at_start: bool = False
+    compares: bool = False
 
 
 _RUN = ("recipe", "plan", "teachers")
 DATA_CHECKS = (
     Check("labels", (), data_checks.labels, at_start=True),
-    Check("shared texts", (), data_checks.shared_texts, at_start=True),
-    Check("repeated texts", (), data_checks.repeated_texts, at_start=True),
+    Check("shared texts", (), data_checks.shared_texts, at_start=True, compares=True),
+    Check("repeated texts", (), data_checks.repeated_texts, at_start=True, compares=True),
     Check("texts", (), data_checks.texts),
     Check("columns", (), data_checks.columns),
 )
@@ -116,6 +118,7 @@ RUN_CHECKS = (
     Check("memory", (*_RUN, "rows_to_learn_from"), machine_checks.memory),
     Check("time", (*_RUN, "rows_to_learn_from"), machine_checks.duration),
 )
+_MOST_COMPARED_AT_START = 1 << 20
 _RANDOM_WEIGHTS = {"student": "note"}  # it is to be trained
 _NOT_FINE_TUNED = "give a --teacher that was fine-tuned, such as one that `kdistill finetune` has made"
 
@@ -259,7 +262,7 @@ def _in_words(examination: Examination, parts: Parts, subject: Subject) -> Subje
 def warn_at_start(trainer: DistillationTrainer) -> None:
     """Warn of what speaks against a run before it begins, as far as that costs next to nothing to find out.
 
-    What the run warns of itself is left out.
+    What the run warns of itself is left out, and of more than a million training rows the comparison with each other.
     """
     recipe = trainer.recipe
     assert recipe.train_dataset is not None
@@ -275,7 +278,9 @@ def warn_at_start(trainer: DistillationTrainer) -> None:
         plan=recipe.new_plan(recipe.train_dataset),
         tokenizer=recipe.processing_class,
     )
-    examination.make_checks([check for check in (*DATA_CHECKS, *RUN_CHECKS) if check.at_start], subject)
+    many = len(recipe.train_dataset) > _MOST_COMPARED_AT_START
+    checks = [check for check in (*DATA_CHECKS, *RUN_CHECKS) if check.at_start and not (many and check.compares)]
+    examination.make_checks(checks, subject)
     for finding in examination.findings():
         if finding.level in ("error", "warning"):
             warnings.warn(finding.sentence(), stacklevel=2)

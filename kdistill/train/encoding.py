@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.columns import TOKEN_COLUMNS, Columns
-from ..data.dataset import Dataset, as_dataset, from_token_ids
+from ..data.dataset import BLOCK_UNITS, Dataset, as_dataset, from_token_ids
 from ..data.documents import blocks_of_token_ids, encode_documents, read_documents, read_text_table
-from ..data.labels import NO_LABEL, UNTAGGED, labelled_rows
+from ..data.labels import NO_LABEL, UNTAGGED
 from ..data.sentences import Sentences
 from ..data.sources import read_table
 from ..data.table import Table
 from ..data.tagged import encode_words
 from ..data.teacher_columns import Answers
 from ..data.teacher_rows import TaughtRows
+from ..data.token_files import token_files_of
 from ..data.words import TAG_COLUMNS, words_of
 from ..models.configuration import Config
 from ..models.head_names import MASKED, SPAN
@@ -30,6 +32,7 @@ from ..tasks.registry import has_one_class, refuse_one_class, strict_label_reade
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from ..text.windows import DOC_STRIDE, MAX_LENGTH
 from .arguments import TrainingArguments
+from .token_reading import rows_of_files
 from .without_effect import is_used_by
 
 _AFTER_ALL_EPOCHS = 2**32  # words are hidden otherwise than in any epoch of a training on the same text
@@ -93,7 +96,10 @@ def encode_for(
     trained = config.trained_with
     task = task_for(config)
     asked, max_length = _asked_length(config, args), length_to_read(config, tokenizer, args)
-    with Progress(f"tokenize {_shown(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
+    files, shown = token_files_of(source), _shown(source)
+    if files is not None:
+        source = rows_of_files(config, files, tokenizer, max_length=max_length, columns=given, keep_texts=keep_texts)
+    with Progress(f"tokenize {shown}", unit="rows", quiet=args.disable_tqdm) as progress:
         if task.encode is not None:
             stride = trained.doc_stride if args.doc_stride is None else args.doc_stride
             stride = min(DOC_STRIDE, max_length // 3) if stride is None else stride
@@ -125,18 +131,18 @@ def encode_for(
                 progress=progress,
             )
     _check_fits(dataset, config)
-    if source is not dataset:
+    if files is not None or source is not dataset:
         asked_for = {"max_length": args.max_length}
         if is_used_by("doc_stride", config.head):
             asked_for["doc_stride"] = args.doc_stride
         _warn_of_differences(given | asked_for, trained.given())
         _warn_of_unused_columns(dataset)
-        if (cut := cut_rows_sentence(dataset, _shown(source))) is not None:
+        if (cut := cut_rows_sentence(dataset, shown)) is not None:
             warnings.warn(cut, stacklevel=3)
     if asked is not None and dataset.lengths.max() > asked:
         longer = int((dataset.lengths > asked).sum())
         warnings.warn(
-            f"{longer:,} of {len(dataset):,} rows ({_shown(source)}) are longer than max_length {asked}: rows that "
+            f"{longer:,} of {len(dataset):,} rows ({shown}) are longer than max_length {asked}: rows that "
             "are already tokenized are not truncated",
             stacklevel=3,
         )
@@ -316,9 +322,8 @@ def _check_fits(dataset: Dataset, config: Config) -> None:
         ("input_ids", dataset.ids, config.vocab_size),
         ("token_type_ids", dataset.types, config.type_vocab_size),
     ):
-        wrong = (values < 0) | (values >= size)
-        if size and wrong.any():  # a model without token types reads none
-            place = int(np.argmax(wrong))
+        place = _first_outside(values, size) if size else None  # a model without token types reads none
+        if place is not None:
             row = int(np.searchsorted(dataset.starts, place, side="right")) - 1
             raise ValueError(
                 f"row {row} of the data set has {values[place]} among its {name}; the model knows 0 to {size - 1}: "
@@ -333,7 +338,7 @@ def _check_fits(dataset: Dataset, config: Config) -> None:
     if dataset.per_token:
         _check_tags(dataset, config)
     elif dataset.labels.dtype.kind in "iu" and task.one_label:
-        wrong = labelled_rows(dataset.labels) & ((dataset.labels < 0) | (dataset.labels >= config.num_labels))
+        wrong = (dataset.labels != NO_LABEL) & ((dataset.labels < 0) | (dataset.labels >= config.num_labels))
         if wrong.any():
             if has_one_class(config):
                 refuse_one_class(config)
@@ -342,6 +347,15 @@ def _check_fits(dataset: Dataset, config: Config) -> None:
                 f"row {row} of the data set has the label {dataset.labels[row]}; the model has labels 0 to "
                 f"{config.num_labels - 1}"
             )
+
+
+def _first_outside(values: NDArray[Any], size: int) -> int | None:
+    """Return the place of the first value below 0 or not below `size`; a block at a time, as they may be in a file."""
+    for first in range(0, len(values), BLOCK_UNITS):
+        block = values[first : first + BLOCK_UNITS]
+        if block.min() < 0 or block.max() >= size:
+            return first + int(np.argmax((block < 0) | (block >= size)))
+    return None
 
 
 def _check_tags(dataset: Dataset, config: Config) -> None:

@@ -37,6 +37,10 @@ class EpochPlan:
 
     def rows_of_epoch(self, epoch: int, first: int) -> Iterator[RowIndices]:
         """Yield the rows of an epoch's steps from `first` on, counted from 0 in each epoch."""
-        order = self._sampler.permutation(epoch)[: self.rows_per_epoch]
-        for step in range(first, self.steps_per_epoch):
-            yield order[step * self._rows_per_step : (step + 1) * self._rows_per_step]
+        size, left = self._rows_per_step, self.rows_per_epoch - first * self._rows_per_step
+        rest = np.zeros(0, np.int64)
+        for piece in self._sampler.pieces(epoch, first * size):
+            rest, left = np.concatenate((rest, piece[:left])), left - len(piece[:left])
+            whole = len(rest) if left == 0 else len(rest) - len(rest) % size
+            yield from (rest[begin : begin + size] for begin in range(0, whole, size))
+            rest = rest[whole:]

@@ -26,7 +26,8 @@ from support.formula_teacher import (
 from kdistill.data.batch import Batch
 from kdistill.data.dataset import Dataset
 from kdistill.distill import cache
-from kdistill.distill.cache import TeacherCache, row_keys, teacher_logits
+from kdistill.distill.cache import TeacherCache, teacher_logits
+from kdistill.distill.row_keys import row_keys
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
 

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from kdistill.compress.int8 import quantize
 from kdistill.data.columns import read_rows
+from kdistill.data.files import DataFile
+from kdistill.data.labels import label_ids
 from kdistill.data.questions import read_questions
+from kdistill.data.streams import parts_of
 from kdistill.data.teacher_columns import Answers
 from kdistill.data.teacher_rows import TeacherSource
-from kdistill.distill.cache import TeacherCache, row_keys
+from kdistill.data.token_files import TokenFiles
+from kdistill.distill.cache import TeacherCache
+from kdistill.distill.row_keys import row_keys
 from kdistill.formats.onnx_file import read_onnx
 from kdistill.formats.safetensors import read_safetensors
 from kdistill.formats.torch_bin import read_torch_bin
@@ -34,6 +42,7 @@ from kdistill.text.classes import AutoTokenizer
 from kdistill.train.checkpoint import OPTIMIZER_FILE, load_checkpoint, save_checkpoint
 from kdistill.train.optim import AdamW
 from kdistill.train.state import TrainerState
+from kdistill.train.token_encoding import encode
 from support.onnx_files import sound_onnx_file
 from support.sentencepiece_files import FAIRSEQ_PIECES, sentencepiece_file
 from support.small_run import VOCABULARY, small_config, small_dataset, small_model
@@ -43,6 +52,7 @@ CLEAN = (ValueError, TypeError, OSError)
 MODULES = b"""[{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
 {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]"""
 POOLING = b'{"word_embedding_dimension": 16, "pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true}'
+_MADE_ONCE = TemporaryDirectory()
 SHORT_TEXT = "good film\nbad plot"
 SQUAD = """{"version": "v2.0", "data": [{"title": "film", "paragraphs": [{"context": "a good film", "qas": [
 {"id": "1", "question": "what", "answers": [{"text": "film", "answer_start": 7}], "is_impossible": false},
@@ -221,6 +231,40 @@ def optimizer_state(directory: Path, data: bytes) -> Any:
     return load_checkpoint(directory, model, optimizer)
 
 
+def token_files(name: str) -> Reader:
+    """The reader of a file of a directory that `kdistill encode` has written; the others in it are sound."""
+
+    def read(directory: Path, data: bytes) -> Any:
+        shutil.copytree(sound_token_files(), directory / "tokens")
+        (directory / "tokens" / name).write_bytes(data)
+        files = TokenFiles(directory / "tokens")
+        return files.dataset({0: "negative", 1: "positive"}, label_ids, max_length=16, types=True, texts=True)
+
+    return read
+
+
+@lru_cache(maxsize=1)
+def sound_token_files() -> Path:
+    """Token files of three rows with their texts, in two shards."""
+    directory = Path(_MADE_ONCE.name) / "tokens"
+    (directory.parent / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    rows = directory.parent / "three.tsv"
+    rows.write_text("text\tlabel\ngood film\tpositive\nbad plot\tnegative\nfilm\t\n")
+    tokenizer = AutoTokenizer.from_pretrained(directory.parent)
+    encode(rows, tokenizer, directory, max_length=16, keep_texts=True, shard_rows=2, quiet=True)
+    return directory
+
+
+def parts(name: str) -> Reader:
+    """The reader of a file of rows in parts of two."""
+
+    def read(directory: Path, data: bytes) -> Any:
+        (directory / name).write_bytes(data)
+        return [read_rows(part.table) for part in parts_of(DataFile(str(directory / name)), 2)]
+
+    return read
+
+
 Reader = Callable[[Path, bytes], Any]
 READERS: dict[str, Reader] = {
     "safetensors": safetensors,
@@ -245,6 +289,12 @@ READERS: dict[str, Reader] = {
     "tsv_gz": rows_file("rows.tsv.gz"),
     "tsv_xz": rows_file("rows.tsv.xz"),
     "parquet": rows_file("rows.parquet"),
+    "tsv_parts": parts("rows.tsv"),
+    "csv_gz_parts": parts("rows.csv.gz"),
+    "jsonl_parts": parts("rows.jsonl"),
+    "parquet_parts": parts("rows.parquet"),
+    "tokens_header": token_files("tokens.json"),
+    "token_ids": token_files("ids.bin"),
     "questions": questions,
     "npy": npy,
     "answers": answers,
@@ -304,6 +354,12 @@ def sound_files(directory: Path) -> dict[str, list[bytes]]:
         "tsv_gz": [gzip.compress(tsv, mtime=0)],
         "tsv_xz": [lzma.compress(tsv)],
         "parquet": [],
+        "tsv_parts": [tsv],
+        "csv_gz_parts": [gzip.compress(tsv.replace(b"\t", b","), mtime=0)],
+        "jsonl_parts": [b'{"sentence": "good film", "label": 1}\n{"sentence": "bad plot", "label": 0}\n'],
+        "parquet_parts": [],
+        "tokens_header": [(sound_token_files() / "tokens.json").read_bytes()],
+        "token_ids": [(sound_token_files() / "ids.bin").read_bytes()],
         "questions": [SQUAD.encode()],
         "npy": [npy_file()],
         "answers": [

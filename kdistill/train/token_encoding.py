@@ -1,0 +1,136 @@
+"""`encode`: text to token files, which training maps into memory instead of reading the text."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..data.documents import masking_of
+from ..data.files import DOCUMENTS, DataFile, FileFormat, are_token_files, is_plain_text
+from ..data.token_files import TokenFiles
+from ..data.token_writer import SHARD_ROWS, Settings, write_token_files
+from ..losses.problem_types import PROBLEM_TYPES, REGRESSION
+from ..models.head_names import ENCODER, MASKED, SPAN, TOKEN
+from ..system.names import listing
+from ..system.progress import Progress
+from ..tasks.registry import TASK_OPTIONS
+from ..text.classes import AutoTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
+
+Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def encode(
+    data: Files,
+    tokenizer: PreTrainedTokenizerFast | str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    max_length: int | None = None,
+    task: str | None = None,
+    problem_type: str | None = None,
+    text_column: str | None = None,
+    text_pair_column: str | None = None,
+    label_column: str | None = None,
+    keep_texts: bool = False,
+    shard_rows: int = SHARD_ROWS,
+    quiet: bool = False,
+) -> TokenFiles:
+    """Write the tokens of rows of text into a directory, which a trainer takes as `train_dataset` or `eval_dataset`.
+
+    A run on them has the bits of a run on the text, and its memory does not grow with the rows. They are written in
+    shards: where this was interrupted, the same call goes on behind the last whole one. On all cores, see
+    `set_num_threads`.
+
+    Args:
+        data: a file, or several, each perhaps a pattern such as `part-*.parquet`; their rows follow each other. Formats
+            as in `load_dataset`, or a `DataFile`. JSON Lines, Parquet, TSV, CSV and a text a line are never whole in
+            memory.
+        tokenizer: the model's, or a directory or hub id that holds it. Of a distillation that of the student, which is
+            the teacher's where the student is made of a shape.
+        output: the directory; it may not exist, be empty, or hold what the same call has begun.
+        max_length: tokens that rows are cut to (default: the tokenizer's model_max_length); give the run's.
+        task: what is learned of them: None or "text-classification" for labels of texts or pairs, "masked-lm" for
+            words hidden in running text, "sentence-similarity" or "feature-extraction" for texts that are embedded.
+        problem_type: "regression" where labels are numbers to learn.
+        text_column, text_pair_column, label_column: as for `--train`.
+        keep_texts: write the texts too, for teachers with tokenizers of their own.
+        shard_rows: rows of a shard.
+        quiet: show no progress.
+
+    Returns:
+        The token files.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FileExistsError: the directory holds something else.
+        ValueError: a row cannot be read, or the task has no token files.
+        OSError: the directory cannot be written, the disk is full; what is finished stays.
+    """
+    if isinstance(tokenizer, str | os.PathLike):
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+    check_tokenizer("tokenizer", tokenizer)
+    running_text = _is_running_text(task, problem_type)
+    if shard_rows < 1:
+        raise ValueError(f"shard_rows is {shard_rows}; expected at least 1")
+    length = tokenizer.truncation_length(max_length)
+    if running_text:
+        masking_of(tokenizer)
+        if length is None:
+            raise ValueError("max_length is None, and the tokenizer states none; expected the tokens of a block")
+        if keep_texts or text_pair_column is not None or label_column is not None:
+            raise ValueError(
+                f"--task {task} reads texts alone; leave text_pair_column, label_column and keep_texts out"
+            )
+    settings = Settings(
+        "words" if running_text else "numbers" if problem_type == REGRESSION else "values",
+        length,
+        keep_texts,
+        text_column,
+        text_pair_column,
+        label_column,
+        shard_rows,
+    )
+    files = _files(data, running_text)
+    with Progress(f"encode {files[0].path}", unit="rows", quiet=quiet) as progress:
+        write_token_files(files, tokenizer, Path(output), settings, progress)
+    return TokenFiles(output)
+
+
+def _is_running_text(task: str | None, problem_type: str | None) -> bool:
+    """Return whether words are to be hidden in the text. Raises ValueError for a task without token files."""
+    if task is not None and task not in TASK_OPTIONS:
+        raise ValueError(f"task is {task!r}; expected one of {listing(TASK_OPTIONS)}")
+    head = None if task is None else TASK_OPTIONS[task]
+    if head in (TOKEN, SPAN):
+        raise ValueError(
+            f"--task is {task}, whose rows become windows with a label for each word or an answer in each, which token "
+            "files do not hold yet; give the file itself to --train"
+        )
+    if problem_type not in (None, *PROBLEM_TYPES):
+        raise ValueError(f"problem_type is {problem_type!r}; expected one of {listing(PROBLEM_TYPES)}")
+    if problem_type is not None and head in (MASKED, ENCODER):
+        raise ValueError(f"--problem-type is {problem_type}, and --task {task} has none; leave it out")
+    return head == MASKED
+
+
+def _matching(pattern: str) -> list[str]:
+    """Return the paths that a pattern stands for; itself, for the error about it, where there are none."""
+    return sorted(glob.glob(pattern, recursive=True)) or [pattern]  # noqa: PTH207  # it may begin anywhere
+
+
+def _files(data: Files, running_text: bool) -> list[DataFile]:
+    """Return the files that names and patterns stand for, sorted where a pattern stands for several."""
+    found: list[DataFile] = []
+    for given in [data] if isinstance(data, str | os.PathLike) else list(data):
+        path, how = os.fspath(given), given.format if isinstance(given, DataFile) else FileFormat()
+        names = [path] if os.path.lexists(path) else _matching(path)
+        for name in names:
+            if are_token_files(name):
+                raise ValueError(f"{name} holds token files; expected the text that they were made of")
+            plain = running_text and is_plain_text(Path(name)) and how == FileFormat(encoding=how.encoding)
+            found.append(DataFile(name, FileFormat(DOCUMENTS, encoding=how.encoding) if plain else how))
+    if not found:
+        raise ValueError("data is an empty list; expected a file at least")
+    return found
