@@ -187,7 +187,11 @@ def read_content(path: str | os.PathLike[str], content: bytes, how: FileFormat, 
         return read_lines(path, text)
     quoted = how.kind == "csv" if how.quoted is None else how.quoted
     delimiter = how.delimiter or DELIMITERS[how.kind]
-    records = _quoted_records(path, text, delimiter) if quoted else _plain_records(text, delimiter)
+    if quoted:
+        lines = io.StringIO(text, newline="")
+        records = iter(records_within(quoted_records(path, lines, delimiter), sys.maxsize))
+    else:
+        records = _plain_records(text, delimiter)
     return records_table(os.fspath(path), records, delimiter, quoted, how)
 
 
@@ -241,20 +245,19 @@ def _plain_records(text: str, delimiter: str) -> Records:
     return ((number, line.split(delimiter)) for number, line in enumerate(lines, start=1))
 
 
-def _quoted_records(path: str | os.PathLike[str], text: str, delimiter: str) -> Records:
-    records: list[tuple[int, list[str]]] = []
-    with _fields_of_any_length():
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        while True:
-            first_line = reader.line_num + 1
-            try:
-                fields = next(reader, None)
-            except csv.Error as error:
-                raise ValueError(f"{os.fspath(path)}:{first_line}: {error}") from error
-            if fields is None:
-                return iter(records)
-            if fields:
-                records.append((first_line, fields))
+def quoted_records(path: str | os.PathLike[str], lines: Iterable[str], delimiter: str) -> Records:
+    """Yield the records of lines whose fields may be quoted; to be read by `records_within`, which bounds no field."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        first_line = reader.line_num + 1
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            raise ValueError(f"{os.fspath(path)}:{first_line}: {error}") from error
+        if fields is None:
+            return
+        if fields:
+            yield first_line, fields
 
 
 def records_within(records: Records, most: int) -> list[tuple[int, list[str]]]:

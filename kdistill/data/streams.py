@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
-import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from .files import (
     FileFormat,
     kind_of,
     parquet_parts,
+    quoted_records,
     read_file,
     records_table,
     records_within,
@@ -150,7 +149,7 @@ def _tables(path: Path, kind: str, lines: _Lines, how: FileFormat, rows: int) ->
         return
     quoted = kind == "csv" if how.quoted is None else how.quoted
     delimiter = how.delimiter or DELIMITERS[kind]
-    records = _quoted(path, lines, delimiter) if quoted else _plain(lines, delimiter)
+    records = quoted_records(path, lines, delimiter) if quoted else _plain(lines, delimiter)
     header = records_within(records, 1) if how.column_names is None else []
     first = True  # also of a header without rows
     while (some := records_within(records, rows)) or first:
@@ -185,20 +184,6 @@ def _plain(lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         yield from empty
         empty = []
         yield record
-
-
-def _quoted(path: Path, lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    while True:
-        first_line = reader.line_num + 1
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            raise ValueError(f"{os.fspath(path)}:{first_line}: {error}") from error
-        if fields is None:
-            return
-        if fields:
-            yield first_line, fields
 
 
 def _values(path: Path, lines: _Lines) -> Iterator[tuple[str, Any]]:
