@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.model import Model
-from ..system.threads import aligned_zeros
 from .auxiliary import Auxiliary
 from .world import Flat, World
 
-_NO_WORDS = np.zeros(0, np.int32)
+_NO_WORDS = np.zeros(0, np.intp)
 
 
 class GradientSum:
@@ -34,7 +33,7 @@ class GradientSum:
     def __init__(self, model: Model, auxiliary: Auxiliary | None, world: World) -> None:
         self._model, self._auxiliary, self._world = model, auxiliary, world
         self._words, self._is_touched = np.zeros((0, 0), np.float32), np.zeros(0, np.bool_)
-        self._touched: list[NDArray[np.int32]] = []  # words of this step, each once, in the order of their first use
+        self._touched: list[NDArray[np.intp]] = []  # words of this step, each once, in the order of their first use
         self._sums: list[Flat] = []
         self._count = 0
 
@@ -49,7 +48,7 @@ class GradientSum:
             words, _ = self._model.gradients_to_write()
             self._words = np.zeros(words.shape, np.float32)  # its pages are taken when they are first written
             self._is_touched = np.zeros(len(words), np.bool_)
-            self._sums = [aligned_zeros(_size(self._world.slice_of(whole.size))) for whole in self._whole()]
+            self._sums = [np.zeros(_size(self._world.slice_of(whole.size)), np.float32) for whole in self._whole()]
         for ids in self._touched:
             self._words[ids] = 0
             self._is_touched[ids] = False
@@ -68,7 +67,8 @@ class GradientSum:
             What each of them has given, in the order of the micro-batches.
         """
         words, _ = self._model.gradients_to_write()
-        ids = self._model.core.touched_rows() if len(words) else _NO_WORDS
+        # Integers narrower than intp NumPy widens as it indexes, and takes any where it gets no memory for that.
+        ids = self._model.core.touched_rows().astype(np.intp) if len(words) else _NO_WORDS
         given = self._world.gather((mine, ids, words[ids]))[:givers]
         for total, whole in zip(self._sums, self._whole(), strict=True):
             for place, part in enumerate(self._world.parts_of(whole, givers)):
@@ -78,10 +78,10 @@ class GradientSum:
                     total[:] = part
         self._count += givers
         for _, ids, rows in given:
-            self._words[ids] += rows
             new = ids[~self._is_touched[ids]]
+            self._touched.append(new)  # first: what an error leaves behind, the next step clears
             self._is_touched[new] = True
-            self._touched.append(new)
+            self._words[ids] += rows
         self._clear()
         return [of for of, _, _ in given]
 
@@ -98,7 +98,7 @@ class GradientSum:
         if not len(words):
             self._model.core.touch_rows(None)
         for ids in self._touched:
-            self._model.core.touch_rows(ids)
+            self._model.core.touch_rows(ids.astype(np.int32))
             words[ids] = self._words[ids]
 
 
