@@ -54,7 +54,9 @@ def encode(
         task: what is learned of them: None or "text-classification" for labels of texts or pairs, "masked-lm" for
             words hidden in running text, "sentence-similarity" or "feature-extraction" for texts that are embedded.
         problem_type: "regression" where labels are numbers to learn.
-        text_column, text_pair_column, label_column: as for `--train`.
+        text_column: the column of texts (default: found by its name, as in `load_dataset`).
+        text_pair_column: that of second texts, likewise.
+        label_column: that of labels, likewise.
         keep_texts: write the texts too, for teachers with tokenizers of their own.
         shard_rows: rows of a shard.
         quiet: show no progress.
