@@ -47,7 +47,8 @@ class KeptRuns:
         figures = measure()
         self._directory.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"settings": wanted, "figures": figures}, indent=1) + "\n", encoding="utf-8")
-        print(f"{name}: {figures}", file=sys.stderr, flush=True)
+        shown = {key: value for key, value in figures.items() if not isinstance(value, (list, dict))}
+        print(f"{name}: {shown}", file=sys.stderr, flush=True)
         return figures
 
 
