@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from ..losses.mixing import NUMBERS
 from ..metrics.prediction import Labels
 from ..models.configuration import Config
 from ..models.heads import MaskedLanguageModel
+from ..system.pickling import Lock, Once
 from ..system.progress import Progress
 from ..tasks.base import Task
 from ..tasks.registry import task_for
@@ -71,7 +71,7 @@ class Distillation:
         self.teachers = teachers
         self.answers: tuple[Outputs, ...] = ()
         self.rows: Dataset | None = None
-        self._asking = threading.Lock()
+        self._asking = Lock()
         self._answered: str | None = None  # a hash of what functions have answered, in an earlier process perhaps
 
     @property
@@ -155,7 +155,7 @@ class Distillation:
         """Return the rows; of texts that are embedded, with the teacher's embeddings, asked for when needed."""
         if not isinstance(dataset.windows, Sentences) or self._lacks_answers_for(dataset):
             return dataset
-        ask = lru_cache(maxsize=1)(partial(self._embeddings, dataset, args))
+        ask = Once(partial(self._embeddings, dataset, args))
         return replace(dataset, windows=replace(dataset.windows, reference=ask))
 
     def _lacks_answers_for(self, rows: Dataset) -> bool:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from ..models.head_names import ENDINGS, MASKED
 from ..models.heads import MaskedLanguageModel
 from ..models.model import Model, Tap, check_model
 from ..models.trained_with import TrainedWith
+from ..system.pickling import Lock, Once
 from ..system.progress import Progress
 from ..tasks.base import Task
 from ..tasks.registry import task_for
@@ -64,7 +63,7 @@ class Teacher:
         self.choice: TypeChoice | None = None
         self.name = "the teacher" if name is None else name
         self.metrics: dict[str, Any] = {}
-        self._answering = threading.Lock()
+        self._answering = Lock()
         self._named: str | None = None  # the compute type that is not to be chosen
         self._directions: Callable[[], NDArray[np.float64]] | None = None
         self._unit = False
@@ -205,7 +204,7 @@ class Teacher:
             assert isinstance(found, np.ndarray)
             return principal_directions(found, width)
 
-        self._directions = lru_cache(maxsize=1)(directions)
+        self._directions = Once(directions)
         self._unit = student.pooling is not None and student.pooling.normalize
 
     def task(self, student: Config, labels: Labels) -> Task:
