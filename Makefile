@@ -5,6 +5,7 @@ PYTHON      ?= python3
 VENV        := .venv
 ORACLE_VENV := .venv-oracle
 SAGEMAKER_VENV := .venv-sagemaker
+RAY_VENV    := .venv-ray
 PYTEST_ARGS ?=
 
 PYTHONS     ?= $(PYTHON)
@@ -25,6 +26,7 @@ MEMCHECK_TESTS := tests/core/test_layers.py tests/core/test_batch.py tests/core/
 ARM64_TESTS    := $(CORE_TESTS) -k "not large_model and not signal_is_answered_while and not real_sentences \
                   and not die_out and not (test_encoder and test_gradients) and not through_one and not through_all \
                   and not (finite_differences and sums)"
+RAY_TESTS      := tests/cluster
 SAGEMAKER_TESTS := $(wildcard tests/sagemaker_sdk tests/whole/test_sagemaker_notebook.py)
 SMOKE_TESTS    := tests/system/test_threads.py tests/core/test_passes.py tests/train/test_trainer.py tests/cli/test_commands.py
 
@@ -35,7 +37,7 @@ PIP       := -m pip --disable-pip-version-check -qq
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo notebooks notebook-test test torture lint format docs site wheel wheel-test smoke warnings portable arm64 asan tsan \
-        memcheck coverage fuzz mutants bench oracle sagemaker image clean
+        memcheck coverage fuzz mutants bench oracle sagemaker ray image clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -60,6 +62,9 @@ oracle: $(ORACLE_VENV)/oracle.stamp  ## run the tests that compare with PyTorch 
 
 sagemaker: $(SAGEMAKER_VENV)/sagemaker.stamp  ## run the tests that use the SageMaker SDK and the training toolkit
 	$(SAGEMAKER_VENV)/bin/python -m pytest $(PARALLEL) $(SAGEMAKER_TESTS) $(PYTEST_ARGS)
+
+ray: $(RAY_VENV)/ray.stamp  ## run the tests that use a cluster of Ray, which they start on this machine
+	$(RAY_VENV)/bin/python -m pytest $(RAY_TESTS) $(PYTEST_ARGS)
 
 image: $(VENV)/test.stamp  ## carry out the Dockerfile without Docker, measure what it installs, run a job in it (root)
 	$(VENV)/bin/python tools/image.py
@@ -129,7 +134,7 @@ bench: $(ORACLE_VENV)/bench.stamp  ## measure speed and memory beside PyTorch, O
 	$(ORACLE_VENV)/bin/python -m benchmarks
 
 clean:  ## remove everything that make made
-	rm -rf build dist kdistill.egg-info kdistill/*.so $(VENV) $(ORACLE_VENV) $(SAGEMAKER_VENV)
+	rm -rf build dist kdistill.egg-info kdistill/*.so $(VENV) $(ORACLE_VENV) $(SAGEMAKER_VENV) $(RAY_VENV)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -162,6 +167,12 @@ $(SAGEMAKER_VENV)/sagemaker.stamp: $(C_SOURCES) | $(SAGEMAKER_VENV)/bin/python
 	@echo "Installing the SageMaker SDK, the training toolkit and kdistill into $(SAGEMAKER_VENV)"
 	@$(SAGEMAKER_VENV)/bin/python $(PIP) install --editable .
 	@$(SAGEMAKER_VENV)/bin/python $(PIP) install 'kdistill[sagemaker-test]'
+	@touch $@
+
+$(RAY_VENV)/ray.stamp: $(C_SOURCES) | $(RAY_VENV)/bin/python
+	@echo "Installing Ray and kdistill into $(RAY_VENV)"
+	@$(RAY_VENV)/bin/python $(PIP) install --editable .
+	@$(RAY_VENV)/bin/python $(PIP) install 'kdistill[ray-test]'
 	@touch $@
 
 $(ORACLE_VENV)/bench.stamp: $(ORACLE_VENV)/oracle.stamp

@@ -21,6 +21,7 @@ from typing import Any
 import optuna
 
 from kdistill.search.study import JOURNAL_FILE, open_journal
+from kdistill.search.trials import BACKENDS
 
 from . import accuracy, common, whole_job
 
@@ -35,6 +36,7 @@ def search(options: argparse.Namespace, directory: Path) -> tuple[whole_job.Fini
         sys.executable, "-m", "kdistill", "search", "--teacher", str(options.teacher), *STUDENT,
         "--train", str(options.train), "--eval", str(options.eval), "--output-dir", str(directory),
         "--n-trials", str(options.trials), "--n-jobs", str(options.jobs), "--threads", str(options.threads),
+        "--backend", options.backend,
         "--seed", str(common.SEED), "--no-load-best-model-at-end", "--json", *BATCH,
     ]  # fmt: skip
     finished = whole_job.run(command, directory.with_name("cache"))
@@ -143,6 +145,7 @@ def main() -> None:
     options.add_argument("--eval", type=Path, default=common.SHARED / "data" / "SST-2" / "dev.tsv", help="rows")
     options.add_argument("--trials", type=int, default=50, help="of the search")
     options.add_argument("--jobs", type=int, default=2, help="trials at once")
+    options.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], help="threads, or processes of Ray")
     options.add_argument(
         "--seeds", type=int, nargs="+", default=[34, 35, 36], help="fixed beforehand, not the search's"
     )

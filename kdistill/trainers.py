@@ -37,7 +37,7 @@ from .report.report import Questions, Report, Subject
 from .report.summary import summarize
 from .search.search import Objective as ComputeObjective
 from .search.study import BestRun
-from .search.trials import HyperparameterSearch
+from .search.trials import HyperparameterSearch, engine_of
 from .system.foreign import check_kind
 from .system.names import missing_attribute
 from .system.notebook import Metrics, html_table
@@ -516,6 +516,7 @@ class Trainer:
         seed: int | None = None,
         catch: type[Exception] | Iterable[type[Exception]] = (),
         load_if_exists: bool = True,
+        ray_address: str | None = None,
         **others: Any,
     ) -> BestRun | list[BestRun]:
         """Look for the hyperparameters that train the best model (extra `[search]`); see docs/how-to/search.md.
@@ -527,13 +528,15 @@ class Trainer:
         direction: "minimize" or "maximize"; default what the metric asks for, and "minimize" for a `compute_objective`.
             A list of them for several objectives, such as ["maximize", "minimize"]: nothing is pruned then, and the
             result is the list of the trials that no other beats in all of them.
-        hp_name: (trial) -> name of the run.
+        backend: who trains the trials that Optuna chooses: "optuna", threads of this process, or "ray", processes of
+            Ray (extra `[ray]`), on this host or on many. hp_name: (trial) -> name of the run.
         storage, study_name: see `study.SharedStudy`; the study goes on where it is.
-        n_jobs: trials at once, in threads that share the cores (-1: one a core).
+        n_jobs: trials at once, which share the cores, those of the cluster with Ray (-1: one a core).
         pruner, sampler: Optuna's, or names: median (default), hyperband, none; tpe (default), random.
         timeout: seconds after which no trial is begun. seed: of the sampler; default `args.seed`.
         catch: further errors that fail their trial alone.
         load_if_exists: whether to go on with a study of that name; with False there must be none.
+        ray_address: of a cluster of Ray; default that of RAY_ADDRESS, or one is started on this host for the search.
 
         A trial trains what `model_init` makes, with copies of the callbacks, and writes no model. Its objective is that
         of the weights that `train` would keep. One that fails (`ValueError`, `ArithmeticError`,
@@ -541,9 +544,7 @@ class Trainer:
         card shows, becomes how many trials were scored. Raises `ValueError` without `model_init` or `eval_dataset` and
         for a space or study that does not fit, `RuntimeError` when no trial finished.
         """
-        backend = backend.value if isinstance(backend, enum.Enum) else backend
-        if backend != "optuna":
-            raise ValueError(f"backend is {backend!r}; expected 'optuna'")
+        engine = engine_of(backend.value if isinstance(backend, enum.Enum) else backend, ray_address)
         check_search_arguments(others, inspect.signature(Trainer.hyperparameter_search).parameters)
         if current_world().size > 1:
             raise ValueError(
@@ -558,8 +559,10 @@ class Trainer:
         search = HyperparameterSearch(
             self.recipe,
             self.callback_handler,
-            self._for_trial,
+            # The trials' own, without what belongs to this trainer's runs: it may be sent to other processes.
+            self._for_trial(self.recipe.replace(model_init=None), CallbackHandler([]))._for_trial,
             self._measure,
+            engine,
             hp_space=hp_space,
             compute_objective=compute_objective,
             n_trials=n_trials,

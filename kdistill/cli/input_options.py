@@ -31,6 +31,7 @@ from .row_options import (
 if TYPE_CHECKING:
     from argparse import _ArgumentGroup
 
+RAY_ADDRESS_HELP = "cluster of Ray, such as 10.0.0.1:6379 (default: that of RAY_ADDRESS, else one on this machine)"
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -61,9 +62,19 @@ SEARCH_OPTIONS = {
         str, "FILE", "journal file or Optuna storage URL of the study (default: study.journal in the output directory)"
     ),
     "study_name": SearchOption(str, "NAME", "name of the study in the storage (default: search)"),
-    "n_jobs": SearchOption(int, "N", "trials run in parallel; they share the threads (default: 1; -1: one per thread)"),
+    "n_jobs": SearchOption(int, "N", "trials run in parallel; they share the cores (default: 1; -1: one per core)"),
     "pruner": SearchOption(str, "median|hyperband|none", "how to stop unpromising trials early (default: median)"),
     "sampler": SearchOption(str, "tpe|random", "how to choose hyperparameters; seeded by --seed (default: tpe)"),
+    "backend": SearchOption(
+        str,
+        "optuna|ray",
+        "who trains the trials that Optuna chooses: threads of this process, or processes of Ray (default: optuna)",
+    ),
+    "ray_address": SearchOption(
+        str,
+        "ADDRESS",
+        RAY_ADDRESS_HELP,
+    ),
     "timeout": SearchOption(float, "SECONDS", "start no new trial after this time (default: no limit)"),
 }
 

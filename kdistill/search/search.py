@@ -1,4 +1,4 @@
-"""The trials of a search: run side by side in threads, reported and pruned, and none lost by a kill."""
+"""The trials of a search: run side by side, reported and pruned, and none lost by a kill."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, NamedTuple
 
+from ..system.cluster import WorkerDiedError
 from ..system.progress import Progress
-from ..system.threads import get_num_threads, using_num_threads
+from ..system.threads import using_num_threads
 from ..train.arguments import TrainingArguments
 from ..train.callbacks import TrainerCallback, TrainerControl
 from ..train.state import TrainerState
@@ -112,7 +113,14 @@ class TrialCallback(TrainerCallback):
 
 
 RunTrial = Callable[[Any, dict[str, Any], threading.Event], Objectives]
-"""(trial, hyperparameters, event that stops the trial) -> objective."""
+"""(trial, hyperparameters, event that stops the trial) -> objective. Raises WorkerDiedError where it is not known."""
+
+
+class Shares(NamedTuple):
+    """How the trials of this process share the cores: how many run at a time, and the threads of each."""
+
+    trials: int
+    threads: int
 
 
 class Search:
@@ -123,7 +131,8 @@ class Search:
         space: hyperparameters of a trial.
         run_trial: trains with them and returns the objective.
         n_trials: trials of the study in total, over all processes.
-        n_jobs: trials at a time, among which the threads in use are divided (-1: one a thread).
+        n_jobs: trials at a time (-1: as many as cores).
+        shares: (n_jobs) -> how these share the cores; called once it is prepared.
         timeout: seconds after which no trial begins (None: no limit).
         prepare: called once, before the first trial, by one process at a time.
         catch: errors that fail their trial alone, beside those that hyperparameters can cause.
@@ -141,16 +150,15 @@ class Search:
         *,
         n_trials: int,
         n_jobs: int,
+        shares: Callable[[int], Shares],
         timeout: float | None,
         prepare: Callable[[], None],
         catch: type[Exception] | Iterable[type[Exception]],
         progress: Progress,
     ) -> None:
-        threads = get_num_threads()
         self._study, self._space, self._run_trial, self._prepare = study, space, run_trial, prepare
         self._n_trials = _at_least_one("n_trials", n_trials)
-        self._n_jobs = threads if n_jobs == -1 else _at_least_one("n_jobs", n_jobs)
-        self._threads_per_trial = max(1, threads // self._n_jobs)
+        self._n_jobs, self._shares = n_jobs if n_jobs == -1 else _at_least_one("n_jobs", n_jobs), shares
         self._failures: tuple[type[Exception], ...] = (*_FAILURES, *_exceptions(catch))
         if timeout is not None and not (isinstance(timeout, numbers.Real) and timeout > 0):
             raise ValueError(f"timeout is {timeout!r}; expected seconds above 0, or None for no end")
@@ -187,8 +195,9 @@ class Search:
 
     def _run_jobs(self) -> None:
         self._progress(self._study.num_ended(), self._n_trials)
-        with ThreadPoolExecutor(self._n_jobs, thread_name_prefix="trial") as executor:
-            jobs = {executor.submit(self._job) for _ in range(self._n_jobs)}
+        trials, threads = self._shares(self._n_jobs)
+        with ThreadPoolExecutor(trials, thread_name_prefix="trial") as executor:
+            jobs = {executor.submit(self._job, threads) for _ in range(trials)}
             try:
                 while jobs:
                     # The timeout lets this thread notice a signal that another thread has received.
@@ -199,9 +208,9 @@ class Search:
                 self._stop.set()
                 raise
 
-    def _job(self) -> None:
+    def _job(self, threads: int) -> None:
         """Run one trial after another until there are enough."""
-        with using_num_threads(self._threads_per_trial):
+        with using_num_threads(threads):
             while not (self._stop.is_set() or self._out_of_time()):
                 trial = self._study.claim(self._n_trials)
                 if trial is None:
@@ -220,6 +229,11 @@ class Search:
         except TrialStoppedError:
             self._study.queue_again(trial)
             self._progress.write(f"trial {trial.number}: interrupted, and queued again")
+            return
+        except WorkerDiedError as error:
+            queued = self._study.begin_again(trial, why=f"{type(error).__name__}: {error}")
+            ending = "queued again" if queued else "given up"
+            self._progress.write(f"trial {trial.number}: its process died, and it is {ending} ({error})")
             return
         except BaseException as error:
             _note_error(trial, error)

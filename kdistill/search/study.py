@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..system.cluster import MAX_ATTEMPTS
 from ..system.files import close_lockable, delete_empty, file_lock, is_locked, missing_directories, open_lockable
 from ..system.names import did_you_mean
 from ..system.notebook import html_table, shown
@@ -37,8 +38,6 @@ PRUNERS = ("median", "hyperband", "none")
 DIRECTIONS = ("minimize", "maximize")
 # The study's attribute with the state of the sampler's random numbers, and the trial that was the last to draw.
 _DRAWS = "kdistill:draws"
-# A trial that kills its process (for want of memory, say) is not begun for ever.
-MAX_ATTEMPTS = 3
 # The attributes of a study, of its trials and of a trial's worker that are written and read here.
 _KINDS_OF_STUDY = {"about": dict, "args": dict, "workers": int}
 _KINDS_OF_TRIAL = {
@@ -378,16 +377,25 @@ class SharedStudy:
             worker = _worker_of(trial)
             # A trial begins and gets its worker under the lock held here: one without a worker is of a dead process.
             alive = worker and (not self._is_on_this_host(worker) or is_locked(Path(worker.get("lock", ""))))
-            if trial.state.name != "RUNNING" or alive:
-                continue
-            attempt = trial.user_attrs.get("attempt", 1)
-            if attempt < MAX_ATTEMPTS:
-                self.queue_again(trial, attempt=attempt + 1)
-            else:
-                self.end_trial(trial.number, "FAIL")
-                warnings.warn(
-                    f"trial {trial.number} has ended its process {attempt} times; it is given up", stacklevel=2
-                )
+            if trial.state.name == "RUNNING" and not alive:
+                self.begin_again(trial)
+
+    def begin_again(self, trial: Any, *, why: str | None = None) -> bool:
+        """Queue a trial again whose process has died, and return that; False where it is given up, with a warning.
+
+        Args:
+            trial: Optuna's trial.
+            why: what is known of the death; the error of a trial that is given up.
+        """
+        attempt = trial.user_attrs.get("attempt", 1)
+        if attempt < MAX_ATTEMPTS:
+            self.queue_again(trial, attempt=attempt + 1)
+            return True
+        if why is not None:
+            self.study._storage.set_trial_user_attr(trial._trial_id, "error", why)
+        self.end_trial(trial.number, "FAIL")
+        warnings.warn(f"trial {trial.number} has ended its process {attempt} times; it is given up", stacklevel=2)
+        return False
 
     def best_run(self) -> BestRun | list[BestRun]:
         """Return the best of the complete trials; with several directions all those that no other beats in all of them.

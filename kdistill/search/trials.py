@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
-from ..data.dataset import Dataset
-from ..system.names import as_file_name
+from ..models.model import Model
+from ..system.names import as_file_name, did_you_mean
 from ..system.progress import Progress
+from ..system.threads import get_num_threads
 from ..train.arguments import TrainingArguments
 from ..train.callbacks import CallbackHandler
 from ..train.chosen_defaults import choose_defaults
@@ -20,28 +21,92 @@ from ..train.evaluation_sets import evaluation_sets
 from ..train.loop import best_metric
 from ..train.recipe import Recipe, require_labels
 from ..train.run_logs import logs_root
-from ..train.state import TrainerState
-from .search import Objective, Objectives, Search, TrialCallback, as_objectives
+from .ray import RayTrials
+from .search import Objective, Objectives, Search, Shares, as_objectives
 from .space import SHARED, hyperparameter_space
 from .study import BestRun, SharedStudy
+from .work import TrainerOf, TrialWork
 
 # What users hand us need not be written for several threads.
 _ONE_MODEL_INIT = threading.Lock()
 
 
-class TrialTrainer(Protocol):
-    """Trains one recipe in memory. Its callbacks are those that it was made with."""
-
-    state: TrainerState
-
-    def train_without_files(self, dataset: Dataset) -> None:
-        """Train on these rows, from the beginning."""
-
-    def evaluate(self) -> dict[str, float]:
-        """Measure the model on the evaluation rows, set by set; the callbacks see the metrics of each."""
+BACKENDS = ("optuna", "ray")
+"""Where trials are trained: in threads of this process, or in processes of Ray. The study is Optuna's with both."""
 
 
-TrainerOf = Callable[[Recipe, CallbackHandler], TrialTrainer]
+class Engine(Protocol):
+    """Trains trials somewhere, several at a time. It is a context manager, which ends what `open` has begun."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def open(self) -> None:
+        """Make ready whatever trains the trials, before any work."""
+
+    def share(self, work: TrialWork) -> None:
+        """Take what all trials need, before the first one."""
+
+    def shares(self, n_jobs: int) -> Shares:
+        """Return how many trials run at a time, and the threads of each."""
+
+    def __call__(
+        self, trial: Any, args: TrainingArguments, model: Model, stop: threading.Event, reported: Collection[int]
+    ) -> Objectives:
+        """Train a trial, see `TrialWork`."""
+
+
+class Threads:
+    """Trains trials in threads of this process, which share the cores."""
+
+    def __init__(self) -> None:
+        self._work: TrialWork | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._work = None
+
+    def open(self) -> None:
+        """Do nothing: the threads are there."""
+
+    def share(self, work: TrialWork) -> None:
+        """Take what all trials need."""
+        self._work = work
+
+    def shares(self, n_jobs: int) -> Shares:
+        """Return how many trials run at a time, and the threads of each; -1 is a trial for each thread in use."""
+        threads = get_num_threads()
+        trials = threads if n_jobs == -1 else n_jobs
+        return Shares(trials, max(1, threads // trials))
+
+    def __call__(
+        self, trial: Any, args: TrainingArguments, model: Model, stop: threading.Event, reported: Collection[int]
+    ) -> Objectives:
+        """Train a trial, see `TrialWork`."""
+        assert self._work is not None
+        return self._work(trial, args, model, stop, reported)
+
+
+def engine_of(backend: str, ray_address: str | None) -> Engine:
+    """Return what trains the trials.
+
+    Raises:
+        ImportError: ray is not installed.
+        ValueError: another backend, or an address without Ray.
+    """
+    if backend not in BACKENDS:
+        expected = " or ".join(map(repr, BACKENDS))
+        raise ValueError(f"backend is {backend!r}; expected {expected}{did_you_mean(str(backend), BACKENDS)}")
+    if backend == "ray":
+        return RayTrials(ray_address)
+    if ray_address is not None:
+        raise ValueError(
+            f"ray_address is {ray_address!r} and backend is {backend!r}, which uses no cluster; expected backend='ray'"
+        )
+    return Threads()
 
 
 class HyperparameterSearch:
@@ -52,6 +117,7 @@ class HyperparameterSearch:
         callbacks: each trial gets copies.
         trainer_of: makes what trains a trial.
         measure: evaluates the recipe's own model, to see before any work whether the objective can be computed.
+        engine: trains the trials.
         compute_objective: (metrics) -> number; None is the metric that chooses the best model.
         others: as `Trainer.hyperparameter_search` documents them.
 
@@ -68,6 +134,7 @@ class HyperparameterSearch:
         callbacks: CallbackHandler,
         trainer_of: TrainerOf,
         measure: Callable[[], dict[str, float]],
+        engine: Engine,
         *,
         hp_space: Any,
         compute_objective: Objective | None,
@@ -90,6 +157,7 @@ class HyperparameterSearch:
         for name, rows in evaluation_sets(recipe.eval_dataset).items():
             require_labels(rows, name)
         self._recipe, self._callbacks, self._trainer_of, self._hp_name = recipe, callbacks, trainer_of, hp_name
+        self._engine = engine
         self._dataset = recipe.rows_to_learn_from()
         recipe.settle_config(self._dataset)
         space = hyperparameter_space(hp_space, args)
@@ -128,8 +196,9 @@ class HyperparameterSearch:
                 self._run_trial,
                 n_trials=n_trials,
                 n_jobs=n_jobs,
+                shares=engine.shares,
                 timeout=timeout,
-                prepare=lambda: recipe.prepare(self._dataset),
+                prepare=self._prepare,
                 catch=catch,
                 progress=Progress("search", unit="trials", quiet=args.disable_tqdm),
             )
@@ -143,29 +212,29 @@ class HyperparameterSearch:
         `search_trials` becomes how many were scored.
         """
         try:
-            return self._search.run()
+            with self._engine:
+                return self._search.run()
         finally:
             # What is trained from now on is chosen by these rows.
             self._recipe.args.search_trials = self._study.num_scored() or None
             self._study.discard_if_unused()
 
-    def _run_trial(self, trial: Any, hyperparameters: dict[str, Any], stop: threading.Event) -> Objectives:
-        """Train as `train` does, without files; return the objective of the weights that `train` would keep."""
-        recipe = self._recipe_of(trial, hyperparameters)
-        sets = len(evaluation_sets(recipe.eval_dataset))
-        reported = self._study.trials()[trial.number].intermediate_values
-        callback = TrialCallback(
-            trial, self._compute_objective, stop, sets=sets, directions=self._directions, reported=reported
-        )
+    def _prepare(self) -> None:
+        """Do once what all trials need: the teacher answers, and whoever trains them is given the answers."""
+        self._engine.open()
+        self._recipe.prepare(self._dataset)
         callbacks = self._callbacks.copied()
         callbacks.pop(ProgressCallback)
-        callbacks.add(callback)
-        trainer = self._trainer_of(recipe, callbacks)
-        trainer.train_without_files(self._dataset)
-        if trainer.state.global_step not in callback.objectives:
-            trainer.evaluate()
-        best = trainer.state.best_global_step if self._recipe.args.load_best_model_at_end else None
-        return callback.objectives[trainer.state.global_step if best is None else best]
+        recipe = self._recipe.replace(model_init=None)
+        self._engine.share(
+            TrialWork(recipe, callbacks, self._trainer_of, self._dataset, self._compute_objective, self._directions)
+        )
+
+    def _run_trial(self, trial: Any, hyperparameters: dict[str, Any], stop: threading.Event) -> Objectives:
+        """Train a trial with its arguments and a new model; return its objective."""
+        recipe = self._recipe_of(trial, hyperparameters)
+        reported = self._study.trials()[trial.number].intermediate_values
+        return self._engine(trial, recipe.args, recipe.model, stop, list(reported))
 
     def _recipe_of(self, trial: Any, hyperparameters: dict[str, Any]) -> Recipe:
         """Return the recipe with the trial's arguments and a new model."""

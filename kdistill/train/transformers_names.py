@@ -369,7 +369,7 @@ _SEARCH_ARGUMENTS = {
     "directions": "pass the list as direction",
     "callbacks": "use the callbacks of the trainer, which are called in every trial; the study is trainer.study",
     "show_progress_bar": "progress is shown unless the training argument disable_tqdm is True",
-    "resources_per_trial": "n_jobs trials share the threads (this argument belongs to another backend)",
+    "resources_per_trial": "n_jobs trials share the cores, with Ray those of its cluster",
 }
 
 

@@ -113,7 +113,7 @@ def test_trials_are_shown_and_the_command_goes_on(capsys: pytest.CaptureFixture[
 
 def test_options_are_the_arguments_with_their_defaults() -> None:
     parameters = inspect.signature(Trainer.hyperparameter_search).parameters
-    of_python = {"self", "compute_objective", "backend", "hp_name", "seed"}  # functions, and what --seed sets
+    of_python = {"self", "compute_objective", "hp_name", "seed"}  # functions, and what --seed sets
     of_python |= {"catch", "load_if_exists", "others"}
     assert set(SEARCH_OPTIONS) == set(parameters) - of_python
     options = parse(["search", *INPUTS])

@@ -198,7 +198,8 @@ def test_directions_of_optuna_are_taken_by_their_names(tmp_path: Path) -> None:
 def test_what_a_search_cannot_do_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = distillation_trainer(tmp_path)
     for given, message in (
-        ({"backend": "ray"}, "backend is 'ray'; expected 'optuna'"),
+        ({"backend": "wandb"}, "backend is 'wandb'; expected 'optuna' or 'ray'"),
+        ({"ray_address": "here:1"}, "ray_address is 'here:1' and backend is 'optuna', which uses no cluster"),
         ({"n_trials": 0}, "n_trials is 0; expected a whole number above 0"),
         ({"n_trials": None}, "n_trials is None; expected a whole number above 0"),
         ({"pruner": 3}, "pruner is 3; expected one of 'median'"),
@@ -223,6 +224,9 @@ def test_what_a_search_cannot_do_without(tmp_path: Path, monkeypatch: pytest.Mon
         search(Trainer(small_model(), TrainingArguments(**run_fields(tmp_path, {})), train_dataset=small_dataset(9)))
     with pytest.raises(ValueError, match="eval_dataset is None"):
         search(distillation_trainer(tmp_path, eval_dataset=None))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r'pip install "kdistill\[ray\]"'):
+        search(trainer, backend="ray")
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r'pip install "kdistill\[search\]"'):
         search(trainer)

@@ -1,0 +1,272 @@
+"""`Cluster`: the processes of Ray that work for this one, on its host or on many."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+from .. import _core
+from .threads import get_num_threads
+
+POLL_SECONDS = 0.5
+MAX_ATTEMPTS = 3
+"""How often a piece of work may end its process, for want of memory perhaps, before it is given up."""
+LOCAL = "local"
+"""The address of a cluster that is started for this process and ends with it."""
+ADDRESS_VARIABLE = "RAY_ADDRESS"
+"""The variable of Ray's that names a cluster where no address is given."""
+
+
+_Item = TypeVar("_Item")
+
+
+class WorkerDiedError(Exception):
+    """A process of the cluster has died, or its host, in the middle of its work."""
+
+
+class WorkStoppedError(BaseException):
+    """The work was given up because the program stops. Not an error of the work."""
+
+
+class Outcome(NamedTuple):
+    """What came of a call in another process: a value or an error, and the warnings that came up."""
+
+    value: Any
+    error: BaseException | None
+    warned: list[tuple[Warning, type[Warning], str, int]]
+
+    @classmethod
+    def of(cls, call: Callable[[], Any]) -> Outcome:
+        """Call a function and return what came of it, whatever it is."""
+        value, error = None, None
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                value = call()
+            except BaseException as raised:  # noqa: BLE001  # it is for the process that asked to judge
+                error = raised.with_traceback(None)
+        found = [(of.message, of.category, of.filename, of.lineno) for of in caught if isinstance(of.message, Warning)]
+        return cls(value, error, found)
+
+    def here(self, warned: dict[Any, Any]) -> Any:
+        """Return the value or raise the error, after warning here of what has not been warned of before.
+
+        Args:
+            warned: Python's registry of warnings that have been shown.
+        """
+        for message, category, file, line in self.warned:
+            warnings.warn_explicit(message, category, file, line, registry=warned)
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+class Cluster:
+    """A cluster of Ray: the one that the program is connected to, that of an address, or one started on this host.
+
+    One that is started here has a core for each thread in use, tells nobody of its use, shows no dashboard, and ends
+    with the block.
+
+    Args:
+        address: of a cluster, as `ray.init` takes it; None: that of the variable RAY_ADDRESS, else `LOCAL`.
+
+    Attributes:
+        ray: the package.
+
+    Raises:
+        ImportError: ray is not installed; names the extra.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise ImportError('work in the processes of Ray needs ray: pip install "kdistill[ray]"') from error
+        self.ray: Any = ray
+        self._address, self._connected = address, False
+
+    def __enter__(self) -> Self:
+        """Connect, where the program has not.
+
+        Raises:
+            ConnectionError: no cluster answers at the address.
+            ValueError: an address is given, and the program is connected already.
+        """
+        if not self.ray.is_initialized():
+            self._connect(self._address or os.environ.get(ADDRESS_VARIABLE) or LOCAL)
+        elif self._address is not None:
+            raise ValueError(
+                f"ray_address is {self._address!r}, and this program is connected to a cluster of Ray already; leave "
+                "ray_address out, or call ray.shutdown() first"
+            )
+        return self
+
+    def _connect(self, address: str) -> None:
+        own: dict[str, Any] = {"num_cpus": get_num_threads(), "include_dashboard": False} if address == LOCAL else {}
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        main = threading.current_thread() is threading.main_thread()
+        handler = signal.getsignal(signal.SIGTERM) if main else None
+        try:
+            self.ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise ConnectionError(
+                f"ray_address is {address!r}, and no cluster of Ray could be used there "
+                f"({' '.join(str(error).split())}); expected the address that `ray start --head` has shown"
+            ) from error
+        finally:
+            if main and handler is not None:
+                signal.signal(signal.SIGTERM, handler)  # Ray has put its own there
+        self._connected = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._connected:
+            self._connected = False
+            self.ray.shutdown()
+
+    @property
+    def hosts(self) -> int:
+        """How many hosts have cores to work with."""
+        return len(self._cores_of_hosts())
+
+    @property
+    def cores(self) -> int:
+        """The cores of all hosts together."""
+        return sum(self._cores_of_hosts())
+
+    def _cores_of_hosts(self) -> list[int]:
+        """Return the cores of each host, without those that have none to work with."""
+        cores = [int(node["Resources"].get("CPU", 0)) for node in self.ray.nodes() if node["Alive"]]
+        return [each for each in cores if each] or [1]  # the first hosts may be about to come
+
+    def threads_each(self, processes: int) -> int:
+        """Return how many threads each of so many processes has, at least 1, at most the cores of the largest host."""
+        hosts = self._cores_of_hosts()
+        return max(1, min(sum(hosts) // processes, max(hosts), _core.MAX_THREADS))
+
+    def share(self, value: Any) -> Any:
+        """Put a value into the object store, once for all processes of a host; return what stands for it.
+
+        Raises:
+            TypeError: it cannot be sent to another process.
+        """
+        try:
+            return self.ray.put(value)
+        except (TypeError, AttributeError, pickle.PicklingError) as error:
+            raise TypeError(
+                f"the processes of Ray cannot be sent what they need: {error.__cause__ or error}; expected callbacks, "
+                "functions and classes that pickle takes"
+            ) from error
+
+    def start(self, kind: type, *args: Any, processes: int) -> Any:
+        """Start a process with an object of a class in it, as one of so many that share the cores.
+
+        Returns:
+            Ray's handle of the object, whose methods are called with `.remote(...)`; see `result`.
+        """
+        threads = self.threads_each(processes)
+        cores = threads if processes <= self.cores else int(1e4 * self.cores / processes) / 1e4
+        return self.ray.remote(kind).options(num_cpus=cores, max_restarts=0).remote(*args)
+
+    def result(self, reference: Any, stopped: Callable[[], bool]) -> Any:
+        """Wait for what a process was called for, and return it.
+
+        Args:
+            reference: what `.remote(...)` has returned.
+            stopped: asked again and again whether the program stops.
+
+        Raises:
+            WorkStoppedError: it stops.
+            WorkerDiedError: the process has died.
+            RuntimeError: it could not begin.
+        """
+        try:
+            while True:
+                if stopped():
+                    raise WorkStoppedError
+                if self.ray.wait([reference], timeout=POLL_SECONDS)[0]:
+                    return self.ray.get(reference)
+        except (self.ray.exceptions.RayActorError, self.ray.exceptions.OutOfMemoryError) as error:
+            last = " ".join(str(error).strip().splitlines()[-1].split())[:200]
+            if not getattr(error, "actor_init_failed", False):
+                raise WorkerDiedError(last) from error
+            raise RuntimeError(
+                f"a process of Ray could not begin ({last}); expected kdistill in the Python of each host, of the same "
+                "version, and the modules that the work needs: in the directory of the program, or on PYTHONPATH"
+            ) from error
+
+    def each(
+        self,
+        kind: type,
+        args: tuple[Any, ...],
+        method: str,
+        items: Iterator[_Item],
+        *,
+        item: Callable[[_Item], Any],
+        processes: int,
+    ) -> Iterator[tuple[_Item, Any]]:
+        """Let processes work on items, one at a time each; yield each with its result as soon as it is there.
+
+        The item of a process that dies is given to another one. While they work, one item is read ahead.
+
+        Args:
+            kind: the class of the objects in the processes, made of their number of threads and `args`.
+            args: see `kind`.
+            method: its method that is called with what `item` makes of an item.
+            items: the items.
+            item: see `method`.
+            processes: how many share the cores.
+
+        Raises:
+            RuntimeError: a process could not begin, or an item has ended `MAX_ATTEMPTS` of them.
+        """
+        left, ahead, free, started = items, list[tuple[_Item, int]](), list[Any](), list[Any]()
+        at_work: dict[Any, tuple[Any, _Item, int]] = {}
+
+        def read_ahead() -> bool:
+            if not ahead:
+                ahead.extend((one, 1) for one in islice(left, 1))
+            return bool(ahead)
+
+        try:
+            while True:
+                while len(at_work) < processes and read_ahead():
+                    if not free:
+                        free.append(self.start(kind, self.threads_each(processes), *args, processes=processes))
+                        started.append(free[-1])
+                    process, (one, attempt) = free.pop(), ahead.pop()
+                    at_work[getattr(process, method).remote(item(one))] = process, one, attempt
+                if not at_work:
+                    return
+                read_ahead()
+                ended = []
+                for reference in self.ray.wait(list(at_work), timeout=POLL_SECONDS)[0]:
+                    process, one, attempt = at_work.pop(reference)
+                    try:
+                        ended.append((one, self.result(reference, lambda: False)))
+                        free.append(process)
+                    except WorkerDiedError as error:
+                        if attempt == MAX_ATTEMPTS:
+                            raise RuntimeError(
+                                f"{attempt} processes died at the same work; the last: {error}"
+                            ) from error
+                        ahead.append((one, attempt + 1))
+                yield from ended
+        finally:
+            for process in started:
+                self.stop(process)
+
+    def stop(self, process: Any) -> None:
+        """End a process at once."""
+        with suppress(Exception):  # it may have died, or its cluster
+            self.ray.kill(process)
