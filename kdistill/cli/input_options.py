@@ -81,7 +81,7 @@ SEARCH_OPTIONS = {
 
 def _add_labelling(parser: ArgumentParser, group: _ArgumentGroup) -> None:
     """Add the options of `label`."""
-    parser.set_defaults(probs=False)
+    parser.set_defaults(probs=False, ray=False)
     group.add_argument(
         "--teacher",
         required=True,
@@ -105,6 +105,22 @@ def _add_labelling(parser: ArgumentParser, group: _ArgumentGroup) -> None:
         metavar="T",
         help="average the probabilities of several teachers at this temperature, that of the run that will learn them "
         "(default: 1)",
+    )
+    add_switch(
+        group,
+        "--ray",
+        "let processes of Ray answer: the files that --data names, perhaps with a pattern such as 'rows-*.parquet', "
+        "become shards in the directory --output, in Parquet; those that are there and whole are kept",
+    )
+    group.add_argument("--ray-address", metavar="ADDRESS", help=RAY_ADDRESS_HELP)
+    group.add_argument(
+        "--n-jobs",
+        type=int,
+        metavar="N",
+        help="with --ray, processes that share the cores, each with a teacher in memory (default: one per machine)",
+    )
+    group.add_argument(
+        "--shard-rows", type=int, metavar="N", help=f"with --ray, rows of a shard (default: {SHARD_ROWS})"
     )
     add_switch(group, "--probs", "write the probabilities too, as a column teacher_probs")
     group.add_argument(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +43,25 @@ class Part(NamedTuple):
 
     table: Table
     share: float
+
+
+def matching_paths(pattern: str) -> list[str]:
+    """Return the paths that a pattern stands for, sorted; the pattern itself where it is a path or stands for none."""
+    if os.path.lexists(pattern):
+        return [pattern]
+    return sorted(glob.glob(pattern, recursive=True)) or [pattern]  # noqa: PTH207  # it may begin anywhere
+
+
+def stamp_of(file: DataFile) -> dict[str, Any]:
+    """Return what shows that a file is still the same."""
+    path = Path(file.path)
+    state = path.stat() if path.exists() else None
+    return {
+        "path": str(path.absolute()),
+        "format": repr(file.format),
+        "size": 0 if state is None or path.is_dir() else state.st_size,
+        "mtime_ns": 0 if state is None else state.st_mtime_ns,
+    }
 
 
 def parts_of(file: DataFile, rows: int) -> Iterator[Part]:

@@ -26,7 +26,7 @@ from .label_names import implied_label_map
 from .label_values import NO_LABEL, are_numbered, is_empty, is_list
 from .labels import label_ids, label_numbers
 from .ragged import starts_of
-from .streams import parts_of
+from .streams import parts_of, stamp_of
 from .table import Table
 from .texts import Texts
 from .token_files import (
@@ -102,7 +102,7 @@ def write_token_files(
         OSError: it cannot be written; names the file. What is finished stays.
         ValueError: a row cannot be read.
     """
-    inputs = [_stamp(file) for file in files]
+    inputs = [stamp_of(file) for file in files]
     begun = Header(vars(settings), tokenizer.content_hash, inputs)
     _check(directory, begun)
     try:
@@ -115,18 +115,6 @@ def write_token_files(
         raise BlockingIOError(
             f"{directory} is being written by process {error.holder}; wait for it or choose another directory"
         ) from error
-
-
-def _stamp(file: DataFile) -> dict[str, Any]:
-    """Return what shows that an input is still the same."""
-    path = Path(file.path)
-    state = path.stat() if path.exists() else None
-    return {
-        "path": str(path.absolute()),
-        "format": repr(file.format),
-        "size": 0 if state is None or path.is_dir() else state.st_size,
-        "mtime_ns": 0 if state is None else state.st_mtime_ns,
-    }
 
 
 def _check(directory: Path, begun: Header) -> None:

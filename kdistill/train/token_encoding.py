@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.documents import masking_of
 from ..data.files import DOCUMENTS, DataFile, FileFormat, are_token_files, is_plain_text
+from ..data.streams import matching_paths
 from ..data.token_files import TokenFiles
 from ..data.token_writer import SHARD_ROWS, Settings, write_token_files
 from ..losses.problem_types import PROBLEM_TYPES, REGRESSION
@@ -117,18 +117,12 @@ def _is_running_text(task: str | None, problem_type: str | None) -> bool:
     return head == MASKED
 
 
-def _matching(pattern: str) -> list[str]:
-    """Return the paths that a pattern stands for; itself, for the error about it, where there are none."""
-    return sorted(glob.glob(pattern, recursive=True)) or [pattern]  # noqa: PTH207  # it may begin anywhere
-
-
 def _files(data: Files, running_text: bool) -> list[DataFile]:
     """Return the files that names and patterns stand for, sorted where a pattern stands for several."""
     found: list[DataFile] = []
     for given in [data] if isinstance(data, str | os.PathLike) else list(data):
         path, how = os.fspath(given), given.format if isinstance(given, DataFile) else FileFormat()
-        names = [path] if os.path.lexists(path) else _matching(path)
-        for name in names:
+        for name in matching_paths(path):
             if are_token_files(name):
                 raise ValueError(f"{name} holds token files; expected the text that they were made of")
             plain = running_text and is_plain_text(Path(name)) and how == FileFormat(encoding=how.encoding)

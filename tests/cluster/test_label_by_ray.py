@@ -1,0 +1,160 @@
+"""`kdistill label --ray`: the shards are what `kdistill label` writes of the same rows, whoever dies meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.small_run import sentences, small_model, write_model
+
+from kdistill.cli.main import main
+
+pq = pytest.importorskip("pyarrow.parquet")
+pa = pytest.importorskip("pyarrow")
+ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray's
+SHARD_ROWS = 30
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str) -> Path:
+    """A teacher, and two files of 70 and 20 rows: Parquet and JSON lines."""
+    monkeypatch.chdir(tmp_path)
+    write_model(Path("teacher"), seed=3)
+    write_model(Path("other"), seed=4)
+    Path("rows").mkdir()
+    rows = [{"sentence": text, "label": label, "place": number} for number, (text, label) in enumerate(sentences(90))]
+    pq.write_table(pa.Table.from_pylist(rows[:70]), "rows/a.parquet")
+    Path("rows/b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[70:]))
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: Any) -> dict[str, Any]:
+    assert main(["label", *map(str, words), "--json"]) == 0, capsys.readouterr().err
+    return dict(json.loads(capsys.readouterr().out.splitlines()[-1]))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: Any) -> str:
+    assert main(["label", *map(str, words), "--json"]) == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+ALL = ["--data", "rows/*", "--output", "out", "--ray", "--shard-rows", SHARD_ROWS]
+
+
+def shards() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(Path("out").glob("rows-*"))}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--teacher", "teacher", "--probs"],
+        ["--teacher", "teacher", "--dtype", "int8", "--no-teacher-cache"],
+        ["--teacher", "teacher", "other", "--teacher-weights", "0.7", "0.3", "--temperature", "2"],
+    ],
+    ids=["one teacher", "in int8", "two teachers"],
+)
+def test_a_shard_is_what_the_command_without_ray_writes_of_its_rows(
+    place: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    figures = run(capsys, *ALL, *options, "--n-jobs", 2)
+    assert (figures["n"], figures["shards"], figures["kept_shards"]) == (90, 4, 0)
+    assert [pq.read_table(f"out/{name}").num_rows for name in shards()] == [30, 30, 10, 20]
+    assert pa.concat_tables([pq.read_table(f"out/{name}") for name in shards()])["place"].to_pylist() == [*range(90)]
+    alone: dict[str, Any] = {}
+    for number, name in enumerate(shards()):
+        if number < 3:
+            part = pq.read_table("rows/a.parquet").slice(SHARD_ROWS * number, SHARD_ROWS)
+            pq.write_table(part, "part.parquet")
+        source = "part.parquet" if number < 3 else "rows/b.jsonl"
+        alone = run(capsys, "--data", source, "--output", "alone.parquet", *options)
+        assert Path("alone.parquet").read_bytes() == shards()[name]
+    same = ("teacher", "teacher_fingerprint", "dtype", "temperature", "labels")
+    assert {name: figures[name] for name in same} == {name: alone[name] for name in same}
+
+
+def test_shards_that_are_there_and_whole_are_kept(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [*ALL, "--teacher", "teacher"]
+    run(capsys, *command)
+    first, times = shards(), {path: path.stat().st_mtime_ns for path in Path("out").glob("rows-*")}
+    Path("out/rows-00001.parquet").write_bytes(first["rows-00001.parquet"][:-1])
+    Path("out/rows-00003.parquet").unlink()
+    figures = run(capsys, *command)
+    assert (figures["n"], figures["shards"], figures["kept_shards"]) == (90, 4, 2)
+    assert shards() == first
+    again = {path for path, time in times.items() if path.stat().st_mtime_ns != time}
+    assert {path.name for path in again} == {"rows-00001.parquet", "rows-00003.parquet"}
+    assert run(capsys, *command)["kept_shards"] == 4
+
+
+def test_shards_of_something_else_are_an_error(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, *ALL, "--teacher", "teacher")
+    first = shards()
+    for words, what in (
+        ([*ALL, "--teacher", "other"], "the teachers differ"),
+        ([*ALL, "--teacher", "teacher", "--max-length", 5], "options differ"),
+        ([*ALL, "--teacher", "teacher", "--data", "rows/*.jsonl"], "the files of --data"),
+        ([*ALL, "--teacher", "teacher", "--output", "rows"], "holds other files"),
+        ([*ALL, "--teacher", "teacher", "--output", "rows/b.jsonl"], "is a file"),
+        ([*ALL, "--teacher", "teacher", "--shard-rows", 0], "--shard-rows is 0"),
+        (
+            ["--teacher", "teacher", "--data", "rows/b.jsonl", "--output", "x.parquet", "--n-jobs", 2],
+            "belongs to --ray",
+        ),
+    ):
+        assert what in refused(capsys, *words)
+    assert shards() == first
+
+
+def test_a_row_that_cannot_be_read_is_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Path("rows/b.jsonl").open("a") as file:
+        file.write('{"sentence": 7, "label": 0, "place": 90}\n')
+    assert "rows/b.jsonl:21" in refused(capsys, *ALL, "--teacher", "teacher")
+    assert len(shards()) >= 1  # what was finished stays
+
+
+def processes_of(title: str) -> Iterator[int]:
+    """The processes whose title begins so, as Ray names those that work."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().startswith(title.encode()):
+                yield int(path.parent.name)
+        except OSError:
+            continue
+
+
+def test_the_rows_of_a_killed_process_are_answered_by_another(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_model(5, hidden_size=128, num_hidden_layers=4, intermediate_size=512).save_pretrained("slow")
+    (place / "slow/vocab.txt").write_bytes((place / "teacher/vocab.txt").read_bytes())
+    rows = [{"sentence": text} for text, _ in sentences(4000)]
+    pq.write_table(pa.Table.from_pylist(rows), "many.parquet")
+    command = ["--teacher", "slow", "--data", "many.parquet", "--shard-rows", 1000, "--no-teacher-cache"]
+    killed: list[int] = []
+
+    def kill() -> None:
+        until = time.monotonic() + 60
+        while not killed and time.monotonic() < until:
+            for process in processes_of("ray::_Labeller.shard"):
+                if shards():  # the second shard is in work
+                    os.kill(process, signal.SIGKILL)
+                    killed.append(process)
+                    break
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    figures = run(capsys, *command, "--output", "out", "--ray")
+    thread.join()
+    assert len(killed) == 1
+    assert (figures["n"], figures["shards"]) == (4000, 4)
+    run(capsys, *command[:4], "--output", "whole.parquet", "--no-teacher-cache")
+    found = pa.concat_tables([pq.read_table(f"out/{name}") for name in shards()])
+    assert found.equals(pq.read_table("whole.parquet"))
