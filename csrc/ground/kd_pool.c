@@ -52,7 +52,9 @@ struct kd_team {
     share shares[KD_POOL_MAX_THREADS];
     _Alignas(KD_ALIGN) atomic_uint loop; /* counts loops; workers watch it */
     sleepers loop_sleepers;
-    _Alignas(KD_ALIGN) atomic_uint busy; /* workers still in the current loop */
+    _Alignas(KD_ALIGN) atomic_uint inside; /* workers that may be at an item of the current loop */
+    atomic_int open;                       /* whether one that comes may take items: they are all set up */
+    atomic_uint serving;                   /* workers that have not left the team yet */
     sleepers end_sleepers;
     atomic_int leave; /* set before the last change of `loop` */
 };
@@ -113,22 +115,35 @@ static void await_change(atomic_uint *number, unsigned seen, sleepers *s, int sp
     pthread_mutex_unlock(&pool_lock);
 }
 
-static void end_work(kd_team *team)
+/* One worker less of those that `number` counts. */
+static void count_down(kd_team *team, atomic_uint *number)
 {
-    if (atomic_fetch_sub(&team->busy, 1) == 1)
+    if (atomic_fetch_sub(number, 1) == 1)
         wake(&team->end_sleepers);
 }
 
+static void await_none(kd_team *team, atomic_uint *number)
+{
+    for (unsigned count; (count = atomic_load(number)) > 0;)
+        await_change(number, count, &team->end_sleepers, SPINS);
+}
+
+/* A worker counts itself before it looks whether the loop is open, and the loop is closed before its workers are counted:
+ * one of the two sees the other. So a loop waits for the workers that are at its items, and not for one that sleeps or
+ * whose core does something else: the others do its share. */
 static void serve(kd_team *team, int member)
 {
-    for (unsigned seen = 0;; seen++) {
+    for (unsigned seen = 0;;) {
         await_change(&team->loop, seen, &team->loop_sleepers, SPINS);
+        seen = atomic_load(&team->loop);
         if (atomic_load_explicit(&team->leave, memory_order_relaxed))
             break;
-        take_items(team, member);
-        end_work(team);
+        atomic_fetch_add(&team->inside, 1);
+        if (atomic_load(&team->open))
+            take_items(team, member);
+        count_down(team, &team->inside);
     }
-    end_work(team);
+    count_down(team, &team->serving);
 }
 
 static void *worker_main(void *argument)
@@ -208,7 +223,9 @@ static kd_team *take_team(int members)
     team->workers = NULL;
     team->members = members;
     atomic_init(&team->loop, 0);
-    atomic_init(&team->busy, 0);
+    atomic_init(&team->inside, 0);
+    atomic_init(&team->open, 0);
+    atomic_init(&team->serving, (unsigned)members - 1);
     atomic_init(&team->leave, 0);
     return team;
 }
@@ -240,24 +257,17 @@ kd_status kd_pool_open(kd_team **opened, int members)
     return status;
 }
 
-static void begin_loop(kd_team *team)
+static void call_workers(kd_team *team)
 {
-    atomic_store_explicit(&team->busy, (unsigned)team->members - 1, memory_order_relaxed);
     atomic_fetch_add(&team->loop, 1);
     wake(&team->loop_sleepers);
-}
-
-static void await_workers(kd_team *team)
-{
-    for (unsigned busy; (busy = atomic_load_explicit(&team->busy, memory_order_acquire)) > 0;)
-        await_change(&team->busy, busy, &team->end_sleepers, SPINS);
 }
 
 void kd_pool_close(kd_team *team)
 {
     atomic_store_explicit(&team->leave, 1, memory_order_relaxed);
-    begin_loop(team);
-    await_workers(team);
+    call_workers(team);
+    await_none(team, &team->serving);
 
     pthread_mutex_lock(&pool_lock);
     release_workers(team);
@@ -281,9 +291,11 @@ void kd_pool_run(kd_team *team, kd_item item, void *context, ptrdiff_t items)
         atomic_store_explicit(&s->next, member * items / team->members, memory_order_relaxed);
         s->end = (member + 1) * items / team->members;
     }
-    begin_loop(team);
+    atomic_store(&team->open, 1);
+    call_workers(team);
     take_items(team, 0);
-    await_workers(team);
+    atomic_store(&team->open, 0);
+    await_none(team, &team->inside);
 }
 
 /* fork() copies one thread: it must see no team half way through a loop. So the parent waits until

@@ -1,8 +1,9 @@
 /* kd_pool: threads that wait for work.
  *
  * A call into the core opens a team, runs any number of parallel loops on it, and closes it. The team
- * holds its threads for the whole call, so a loop costs two atomic operations per thread, and no lock
- * unless one of them has waited so long that it sleeps. Several calls may have teams open at once.
+ * holds its threads for the whole call, so a loop costs a few atomic operations per thread, and no lock
+ * unless one of them has waited so long that it sleeps. A loop ends when its items are done: it does not wait for a
+ * thread that has not come to any. Several calls may have teams open at once.
  * Threads are started when first needed and then kept; a child of fork() starts with none and makes
  * its own.
  *
