@@ -18,7 +18,7 @@ PARALLEL := -n auto --dist worksteal
 # The tests of the C core, which every build passes (`make test` runs them at every instruction-set level); those with
 # threads; those short enough for valgrind, which is 50 times slower.
 CORE_TESTS     := tests/core --ignore tests/core/test_isa_levels.py
-THREAD_TESTS   := tests/core/test_pool.py tests/whole/test_trainers_in_threads.py tests/distill/test_cache.py \
+THREAD_TESTS   := tests/core/test_pool.py tests/core/test_shared_items.py tests/whole/test_trainers_in_threads.py tests/distill/test_cache.py \
                   tests/whole/test_cache_crashes.py
 MEMCHECK_TESTS := tests/core/test_layers.py tests/core/test_batch.py tests/core/test_losses.py
 # On an emulated core, without what multiplies for seconds on a real one, and with those finite differences of whole models

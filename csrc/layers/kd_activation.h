@@ -9,10 +9,8 @@
  * when no backward follows. */
 void kd_activation_forward(float *y, float *slope, const void *x, const kd_linear *up, ptrdiff_t M, kd_activation act);
 
-/* The same as the left operand of the product `down` that follows, for an evaluation. Returns it: y, or `next` if the
- * engine converts operands, which has room for one of (M, F); y is then scratch. */
-const void *kd_activation_operand(float *y, void *next, const void *x, const kd_linear *up, ptrdiff_t M,
-                                  kd_activation act);
+/* The product of that, without slope, for an evaluation that adds what follows. */
+kd_product kd_activation_product(const kd_linear *up, float *y, const void *x, ptrdiff_t M, kd_activation act);
 
 /* slope (M, F) becomes the gradient of `up`'s output: slope * (dy W) for an operand dy (M, C) and the product `down`
  * that follows the activation. dact (M, F) is scratch. */

@@ -142,12 +142,12 @@ static void forward_head(const kd_kernels *kernels, float *ctx, float *lse, floa
 }
 
 void kd_attention_forward(const kd_kernels *kernels, float *ctx, float *lse, float *scores, const float *q,
-                          const float *k, const float *v, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
-                          float *scratch)
+                          const float *k, const float *v, const kd_attention *attention, ptrdiff_t from, ptrdiff_t to,
+                          ptrdiff_t token, ptrdiff_t n, float *scratch)
 {
     kd_arena arena = kd_arena_over(scratch);
     head_scratch s = place_scratch(&arena, n, attention->D);
-    for (ptrdiff_t head = 0; head < attention->H; head++)
+    for (ptrdiff_t head = from; head < to; head++)
         forward_head(kernels, ctx, lse, scores, q, k, v, attention, head, token, n, &s);
 }
 
@@ -259,16 +259,17 @@ ptrdiff_t kd_attention_absorbed_scratch(const kd_attention *attention, ptrdiff_t
 }
 
 void kd_attention_absorbed_forward(const kd_kernels *kernels, float *z, float *total, float *lse, const float *u,
-                                   const float *x, const kd_attention *a, ptrdiff_t token, ptrdiff_t n, float *scratch)
+                                   const float *x, const kd_attention *a, ptrdiff_t from, ptrdiff_t to, ptrdiff_t token,
+                                   ptrdiff_t n, float *scratch)
 {
-    const ptrdiff_t H = a->H, C = a->C, np = kd_round_up(n, KD_KERNELS_WIDTH);
+    const ptrdiff_t C = a->C, np = kd_round_up(n, KD_KERNELS_WIDTH);
     const float scale = 1.0f / sqrtf((float)a->D);
     const wide_rows wide = wide_rows_of(kernels, C, C);
     kd_arena arena = kd_arena_over(scratch);
     absorbed_scratch s = place_absorbed(&arena, n, a);
-    kernels->dots(s.p, np, NULL, u, x, H, n, C);
-    for (ptrdiff_t head = 0; head < H; head++) {
-        float *p = s.p + head * np;
+    kernels->dots(s.p, np, NULL, u + from * C, x, to - from, n, C);
+    for (ptrdiff_t head = from; head < to; head++) {
+        float *p = s.p + (head - from) * np;
         add_spread(kernels, p, a, head, 0, 1, n, np);
         lse[head] = kernels->softmax(p, n, np, scale);
         drop_row(kernels, p, p, a, token, head, n);
@@ -276,9 +277,9 @@ void kd_attention_absorbed_forward(const kd_kernels *kernels, float *z, float *t
         for (ptrdiff_t i = 0; i < n; i++)
             total[head] += p[i];
     }
-    float *out = output(&wide, z, s.out);
-    kernels->matmul(out, wide.ld, s.p, np, 1, operand(&wide, x, s.x, n), wide.ld, H, wide.Dp, n, 0);
-    copy_back(&wide, z, out, H);
+    float *out = output(&wide, z + from * C, s.out);
+    kernels->matmul(out, wide.ld, s.p, np, 1, operand(&wide, x, s.x, n), wide.ld, to - from, wide.Dp, n, 0);
+    copy_back(&wide, z + from * C, out, to - from);
 }
 
 /* With Pd = dropout(P):  dPd = dz x^T + dctx bv;  dP = dropout(dPd);  dS = P (dP - delta) / sqrt(D), where

@@ -33,11 +33,11 @@ typedef struct kd_attention {
 /* Returns the floats of scratch that forward and backward need for sequences of at most `longest` tokens. */
 ptrdiff_t kd_attention_scratch(const kd_attention *attention, ptrdiff_t longest);
 
-/* ctx (n, A) and lse (n, H) from q, k and v (n, A), and unless it is NULL scores (H, n, n) = S. `token` is the first
- * token's place in the batch. lse = log sum exp S is what backward needs to form P again. */
+/* Heads from .. to - 1 of ctx (n, A) and lse (n, H) from q, k and v (n, A), and unless it is NULL of scores (H, n, n) = S.
+ * `token` is the first token's place in the batch. lse = log sum exp S is what backward needs to form P again. */
 void kd_attention_forward(const kd_kernels *kernels, float *ctx, float *lse, float *scores, const float *q,
-                          const float *k, const float *v, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
-                          float *scratch);
+                          const float *k, const float *v, const kd_attention *attention, ptrdiff_t from, ptrdiff_t to,
+                          ptrdiff_t token, ptrdiff_t n, float *scratch);
 
 /* The same in an evaluation by an engine that has attention: ctx, q, k and v are left operands (.., A) of it, of which
  * rows first .. first + n - 1 are the sequence's. scratch has engine->attend_bytes bytes. */
@@ -53,10 +53,11 @@ void kd_attention_backward(const kd_kernels *kernels, float *q, float *k, float 
 /* Floats of scratch of the two functions below, for sequences of at most `longest` tokens. */
 ptrdiff_t kd_attention_absorbed_scratch(const kd_attention *attention, ptrdiff_t longest);
 
-/* One query with the weights absorbed. z (H, C), total (H) = the sum of Pd and lse (H) from u (H, C) and x (n, C). */
+/* One query with the weights absorbed. Heads from .. to - 1 of z (H, C), total (H) = the sum of Pd and lse (H) from u (H,
+ * C) and x (n, C). */
 void kd_attention_absorbed_forward(const kd_kernels *kernels, float *z, float *total, float *lse, const float *u,
-                                   const float *x, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
-                                   float *scratch);
+                                   const float *x, const kd_attention *attention, ptrdiff_t from, ptrdiff_t to,
+                                   ptrdiff_t token, ptrdiff_t n, float *scratch);
 
 /* In place: x becomes its gradient through keys and values, u its own. dz (H, C) is dctx Wv by heads; dctx, ctx and
  * value_bias are (A). */

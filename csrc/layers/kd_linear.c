@@ -57,10 +57,11 @@ void kd_linear_backward_input(float *dx, const void *dy, const kd_linear *layer,
     layer->engine->product(&product);
 }
 
-void kd_linear_heads_forward(float *y, const float *x, const kd_linear *layer, ptrdiff_t M, ptrdiff_t H)
+void kd_linear_heads_forward(float *y, const float *x, const kd_linear *layer, ptrdiff_t M, ptrdiff_t H, ptrdiff_t from,
+                             ptrdiff_t to)
 {
     const ptrdiff_t D = layer->O / H;
-    for (ptrdiff_t head = 0; head < H; head++) {
+    for (ptrdiff_t head = from; head < to; head++) {
         kd_product product = kd_linear_product(layer, y + head * D, x + head * layer->I, M);
         product.lda = H * layer->I;
         product.first_column = head * D;
@@ -70,10 +71,11 @@ void kd_linear_heads_forward(float *y, const float *x, const kd_linear *layer, p
     }
 }
 
-void kd_linear_heads_backward(float *x, const float *y, const kd_linear *layer, ptrdiff_t M, ptrdiff_t H)
+void kd_linear_heads_backward(float *x, const float *y, const kd_linear *layer, ptrdiff_t M, ptrdiff_t H,
+                              ptrdiff_t from, ptrdiff_t to)
 {
     const ptrdiff_t D = layer->O / H;
-    for (ptrdiff_t head = 0; head < H; head++) {
+    for (ptrdiff_t head = from; head < to; head++) {
         kd_product product = kd_linear_product_back(layer, x + head * layer->I, y + head * D, M);
         product.ldc = H * layer->I;
         product.first_row = head * D;

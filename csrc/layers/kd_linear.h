@@ -27,10 +27,12 @@ void kd_linear_forward_operand(void *next, float *y, const void *x, const kd_lin
 /* dx (M, I) = (accumulate ? dx : 0) + dy W, dy such an operand. */
 void kd_linear_backward_input(float *dx, const void *dy, const kd_linear *layer, ptrdiff_t M, int accumulate);
 
-/* Each head by itself, in float32: W_h is the O / H rows of W that make head h. y_h (M, O / H) += x_h W_h^T and x_h (M,
- * I) = y_h W_h, for x (M, H, I) and y (M, O); no bias. */
-void kd_linear_heads_forward(float *y, const float *x, const kd_linear *layer, ptrdiff_t M, ptrdiff_t H);
-void kd_linear_heads_backward(float *x, const float *y, const kd_linear *layer, ptrdiff_t M, ptrdiff_t H);
+/* Heads from .. to - 1 of H, each by itself, in float32: W_h is the O / H rows of W that make head h. y_h (M, O / H) +=
+ * x_h W_h^T and x_h (M, I) = y_h W_h, for x (M, H, I) and y (M, O); no bias. */
+void kd_linear_heads_forward(float *y, const float *x, const kd_linear *layer, ptrdiff_t M, ptrdiff_t H, ptrdiff_t from,
+                             ptrdiff_t to);
+void kd_linear_heads_backward(float *x, const float *y, const kd_linear *layer, ptrdiff_t M, ptrdiff_t H,
+                              ptrdiff_t from, ptrdiff_t to);
 
 /* The products of the two, for a caller that adds what follows. */
 kd_product kd_linear_product(const kd_linear *layer, float *y, const void *x, ptrdiff_t M);

@@ -1,26 +1,33 @@
 #include "model/kd_head.h"
 
+#include "model/kd_shared.h"
+
 /* hidden = norm(act(dense(input))), as far as there are any. */
-static void hidden_forward(const kd_head_map *map, const kd_head_config *config, const kd_head_weights *weights,
-                           const kd_kernels *kernels, ptrdiff_t M)
+static void hidden_forward(kd_team *team, const kd_head_map *map, const kd_head_config *config,
+                           const kd_head_weights *weights, const kd_kernels *kernels, ptrdiff_t M)
 {
-    if (config->dense)
-        kd_activation_forward(map->act, map->slope, map->input, &weights->dense, M, config->activation);
+    if (config->dense) {
+        kd_product dense = kd_activation_product(&weights->dense, map->act, map->input, M, config->activation);
+        dense.slope = map->slope;
+        kd_shared_products(team, weights->dense.engine, &dense, 1);
+    }
     if (config->norm)
-        kd_norm_forward(kernels, map->hidden, map->stats, map->act, NULL, &weights->norm, M);
+        kd_shared_norm(team, kernels, map->hidden, map->stats, map->act, NULL, &weights->norm, M);
 }
 
-void kd_head_forward(const kd_arithmetic *math, const kd_head_map *map, const kd_head_config *config,
+void kd_head_forward(kd_team *team, const kd_arithmetic *math, const kd_head_map *map, const kd_head_config *config,
                      const kd_head_weights *weights, const kd_span *span, ptrdiff_t C)
 {
     const ptrdiff_t J = kd_head_width(config, C), M = span->M;
     if (map->input != map->rows)
         kd_span_drop(math->kernels, map->input, map->rows, KD_DROP_HEAD_INPUT, span, C, config->p_before);
-    hidden_forward(map, config, weights, math->kernels, M);
+    hidden_forward(team, map, config, weights, math->kernels, M);
     if (map->features != map->hidden)
         kd_span_drop(math->kernels, map->features, map->hidden, KD_DROP_HEAD, span, J, config->p_after);
-    if (config->K && map->outputs)
-        kd_linear_forward(map->outputs, map->features, &weights->output, M);
+    if (config->K && map->outputs) {
+        const kd_product output = kd_linear_product(&weights->output, map->outputs, map->features, M);
+        kd_shared_products(team, weights->output.engine, &output, 1);
+    }
     if (config->unit)
         kd_unit_forward(map->outputs, map->features, M, J);
 }

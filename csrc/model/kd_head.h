@@ -10,6 +10,7 @@
 #ifndef KD_HEAD_H
 #define KD_HEAD_H
 
+#include "ground/kd_pool.h"
 #include "layers/kd_activation.h"
 #include "layers/kd_norm.h"
 #include "layers/kd_unit.h"
@@ -77,8 +78,8 @@ typedef struct kd_head_vectors {
     float *output_bias;                   /* (K) */
 } kd_head_vectors;
 
-/* Writes everything from input to outputs, from rows. */
-void kd_head_forward(const kd_arithmetic *math, const kd_head_map *map, const kd_head_config *config,
+/* Writes everything from input to outputs, from rows, with a team (see kd_shared.h) or without. */
+void kd_head_forward(kd_team *team, const kd_arithmetic *math, const kd_head_map *map, const kd_head_config *config,
                      const kd_head_weights *weights, const kd_span *span, ptrdiff_t C);
 
 /* drows (M, C) = gradient of rows, from that of the outputs; `sums` += the gradients of the vectors. slope becomes the

@@ -1,5 +1,7 @@
 #include "model/kd_layer.h"
 
+#include "model/kd_shared.h"
+
 static int layer_tensor(int tensor, ptrdiff_t layer) { return tensor + (int)layer * KD_DROP_PER_LAYER; }
 
 /* Hands out the rows of a left operand (N, A). */
@@ -37,32 +39,54 @@ static const void *evaluate_attention(const kd_run *run, const kd_layer_map *vie
     return own->operand;
 }
 
+/* What a thread does of the attention of all sequences. */
+typedef struct attention_work {
+    const kd_run *run;
+    const kd_layer_map *view;
+    const kd_span *span;
+    ptrdiff_t layer, parts;
+    int member; /* that does the item; one that shares it counts from there */
+} attention_work;
+
+/* Some of the heads. */
+static void attention_part(void *context, ptrdiff_t part, int sharer)
+{
+    const attention_work *work = context;
+    const kd_layer_map *view = work->view;
+    const kd_span *span = work->span;
+    const int member = work->member + sharer;
+    const kd_attention attention = kd_map_attention(work->run, work->layer, member);
+    const ptrdiff_t H = attention.H, A = H * attention.D;
+    const ptrdiff_t from = part * H / work->parts, to = (part + 1) * H / work->parts;
+    kd_tap_scores scores = kd_tap_scores_of(&work->run->pass.taps, work->layer, span, H);
+    for (ptrdiff_t b = span->b0; b < span->b1; b++) {
+        ptrdiff_t token = (ptrdiff_t)span->batch->starts[b], n = (ptrdiff_t)span->batch->starts[b + 1] - token;
+        ptrdiff_t row = token - span->t0;
+        kd_attention_forward(work->run->model->arithmetic.kernels, view->ctx + row * A, view->lse + row * H, scores.out,
+                             view->q + row * A, view->k + row * A, view->v + row * A, &attention, from, to, token, n,
+                             work->run->members[member].attention);
+        scores = kd_tap_scores_next(scores, H, n);
+    }
+}
+
 const void *kd_layer_attend(const kd_run *run, const kd_layer_map *view, ptrdiff_t layer, const kd_span *span,
                             int member)
 {
     if (kd_map_attender(run))
         return evaluate_attention(run, view, layer, span, member);
-    const kd_arithmetic *math = &run->model->arithmetic;
     const kd_layer_weights *w = &run->model->layers[layer];
-    const kd_attention attention = kd_map_attention(run, layer, member);
-    const ptrdiff_t A = w->query.O, H = attention.H;
-    kd_tap_scores scores = kd_tap_scores_of(&run->pass.taps, layer, span, H);
-    const void *x = kd_linear_operand(&w->query, view->x, span->N, run->members[member].operand);
-    kd_linear_forward(view->q, x, &w->query, span->N);
-    kd_linear_forward(view->k, x, &w->key, span->N);
-    kd_linear_forward(view->v, x, &w->value, span->N);
-    for (ptrdiff_t b = span->b0; b < span->b1; b++) {
-        ptrdiff_t token = (ptrdiff_t)span->batch->starts[b], n = (ptrdiff_t)span->batch->starts[b + 1] - token;
-        ptrdiff_t row = token - span->t0;
-        kd_attention_forward(math->kernels, view->ctx + row * A, view->lse + row * H, scores.out, view->q + row * A,
-                             view->k + row * A, view->v + row * A, &attention, token, n,
-                             run->members[member].attention);
-        scores = kd_tap_scores_next(scores, H, n);
-    }
+    const ptrdiff_t A = w->query.O, N = span->N;
+    const void *x = kd_linear_operand(&w->query, view->x, N, run->members[member].operand);
+    const kd_product products[] = {kd_linear_product(&w->query, view->q, x, N),
+                                   kd_linear_product(&w->key, view->k, x, N),
+                                   kd_linear_product(&w->value, view->v, x, N)};
+    kd_shared_products(run->team, w->query.engine, products, 3);
+    attention_work work = {run, view, span, layer, run->team ? run->model->encoder.layers[layer].H : 1, member};
+    kd_pool_run(run->team, attention_part, &work, work.parts);
     kd_tap_store(&run->pass.taps, KD_TAP_QUERY, layer, view->q, span, A);
     kd_tap_store(&run->pass.taps, KD_TAP_KEY, layer, view->k, span, A);
     kd_tap_store(&run->pass.taps, KD_TAP_VALUE, layer, view->v, span, A);
-    return kd_linear_operand(&w->output, view->ctx, span->N, run->members[member].operand);
+    return kd_linear_operand(&w->output, view->ctx, N, run->members[member].operand);
 }
 
 /* act(h Wu) as an operand of the product that follows. Training keeps it, and its slope, in float32. */
@@ -70,12 +94,17 @@ static const void *feed_forward(const kd_run *run, const kd_layer_map *view, con
                                 int member)
 {
     const kd_member *own = &run->members[member];
+    const kd_engine *engine = w->up.engine;
     const kd_activation act = run->model->encoder.activation;
     const void *h = kd_linear_operand(&w->up, view->h, M, own->operand);
-    if (run->pass.mode == KD_EVALUATE)
-        return kd_activation_operand(view->act, own->wide_operand, h, &w->up, M, act);
-    kd_activation_forward(view->act, view->slope, h, &w->up, M, act);
-    return kd_linear_operand(&w->down, view->act, M, own->wide_operand);
+    if (run->pass.mode == KD_TRAIN) {
+        kd_activation_forward(view->act, view->slope, h, &w->up, M, act);
+        return kd_linear_operand(&w->down, view->act, M, own->wide_operand);
+    }
+    kd_product product = kd_activation_product(&w->up, view->act, h, M, act);
+    product.next = engine->convert ? own->wide_operand : NULL;
+    kd_shared_products(run->team, engine, &product, 1);
+    return engine->convert ? own->wide_operand : view->act;
 }
 
 /* pre_norm1 = x + dropout(ctx Wo);  h = LN(pre_norm1);  pre_norm2 = h + dropout(act(h Wu) Wd);  y = LN(pre_norm2). */
@@ -87,14 +116,16 @@ void kd_layer_output(const kd_run *run, const kd_layer_map *view, const float *x
     const kd_layer_weights *w = &run->model->layers[layer];
     const ptrdiff_t M = span->M, C = c->C;
 
-    kd_linear_forward(view->pre_norm1, ctx, &w->output, M);
+    const kd_product output = kd_linear_product(&w->output, view->pre_norm1, ctx, M);
+    kd_shared_products(run->team, w->output.engine, &output, 1);
     kd_span_drop(kernels, view->pre_norm1, view->pre_norm1, layer_tensor(KD_DROP_SELF, layer), span, C, c->p_output);
-    kd_norm_forward(kernels, view->h, view->stats1, view->pre_norm1, x, &w->attention_norm, M);
+    kd_shared_norm(run->team, kernels, view->h, view->stats1, view->pre_norm1, x, &w->attention_norm, M);
 
-    kd_linear_forward(view->pre_norm2, feed_forward(run, view, w, M, member), &w->down, M);
+    const kd_product down = kd_linear_product(&w->down, view->pre_norm2, feed_forward(run, view, w, M, member), M);
+    kd_shared_products(run->team, w->down.engine, &down, 1);
     kd_span_drop(kernels, view->pre_norm2, view->pre_norm2, layer_tensor(KD_DROP_FFN, layer), span, C,
                  c->p_feed_forward);
-    kd_norm_forward(kernels, view->y, view->stats2, view->pre_norm2, view->h, &w->ffn_norm, M);
+    kd_shared_norm(run->team, kernels, view->y, view->stats2, view->pre_norm2, view->h, &w->ffn_norm, M);
 }
 
 void kd_layer_bias_backward(const kd_run *run, float *partial, kd_slot bias, ptrdiff_t layer, const float *dy,

@@ -1,4 +1,4 @@
-/* kd_layer: one encoder layer, forward and backward, on the rows of one span, by one thread. */
+/* kd_layer: one encoder layer, forward and backward, on the rows of one span, by one thread or, forward, by run->team. */
 #ifndef KD_LAYER_H
 #define KD_LAYER_H
 

@@ -100,6 +100,7 @@ typedef struct kd_run {
     float *block;         /* (block_rows, K) their logits, then the gradient of these */
     double *terms;        /* (M, 2) each row's loss against its label and the teacher */
     kd_member *members;
+    kd_team *team; /* the threads that do an item together, as members 0 on; NULL: each item has one thread */
 } kd_run;
 
 /* Whether all sizes of a pass are certain to fit their types: for a batch that is larger than any memory they may not,

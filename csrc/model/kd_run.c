@@ -61,7 +61,7 @@ static void head_item(const kd_run *run, ptrdiff_t item, int member)
         const void *ctx = kd_picked_attend(run, &view, &picked, &span, member);
         kd_layer_output(run, &view, picked.x, ctx, last, &span, member);
     }
-    kd_head_forward(&model->arithmetic, &map, &model->head, &model->head_weights, &span, model->encoder.C);
+    kd_head_forward(run->team, &model->arithmetic, &map, &model->head, &model->head_weights, &span, model->encoder.C);
 }
 
 /* Where a slot's gradient is summed, or NULL if the model lacks it. */
@@ -188,6 +188,26 @@ double kd_run_item_cost(const kd_run *run, kd_phase phase)
     }
 }
 
+/* A thread's share of an item's operations for which waking it and waiting for it pays. */
+#define LEAST_SHARE 1.5e7
+
+/* No more threads than the narrowest product has panels. The head's items are small, but after shared layers the threads
+ * are awake. */
+int kd_run_sharers(const kd_run *run, kd_phase phase, int threads)
+{
+    const kd_model *model = run->model;
+    const ptrdiff_t items = phase == KD_PHASE_LAYERS ? run->chunks : kd_map_head_items(run);
+    if (run->pass.mode != KD_EVALUATE || model->arithmetic.engine.convert ||
+        (phase != KD_PHASE_LAYERS && phase != KD_PHASE_HEAD))
+        return 1;
+    const double layers = (double)kd_min(run->stage_layers, kd_map_full_layers(run));
+    const double tokens = (double)run->pass.batch.N / (double)run->chunks;
+    const double shares = layers * kd_model_mean_flops(model) * tokens / LEAST_SHARE;
+    const ptrdiff_t panels = kd_ceil_div(model->encoder.C, model->arithmetic.kernels->panel);
+    const ptrdiff_t sharers = kd_min(threads, shares < (double)panels ? (ptrdiff_t)shares : panels);
+    return 2 * items <= sharers ? (int)sharers : 1;
+}
+
 typedef struct item_range {
     kd_run *run;
     kd_phase phase;
@@ -224,4 +244,13 @@ void kd_run_do(kd_run *run, kd_phase phase, kd_team *team, ptrdiff_t from, ptrdi
         kd_pool_run(team, do_item, &range, end - from);
         from = end;
     }
+}
+
+void kd_run_do_shared(kd_run *run, kd_phase phase, kd_team *team, ptrdiff_t from, ptrdiff_t to)
+{
+    item_range range = {run, phase, from};
+    run->team = team;
+    for (ptrdiff_t i = 0; i < to - from; i++)
+        do_item(&range, i, 0);
+    run->team = NULL;
 }

@@ -129,12 +129,21 @@ static void phase_slice(void *context, kd_team *team, ptrdiff_t from, ptrdiff_t 
     kd_run_do(work->run, work->phase, team, from, to);
 }
 
+static void shared_slice(void *context, kd_team *team, ptrdiff_t from, ptrdiff_t to)
+{
+    const phase_work *work = context;
+    kd_run_do_shared(work->run, work->phase, team, from, to);
+}
+
 /* With at most as many threads as the workspace has members for. */
 static int do_phase(kd_run *run, kd_phase phase, int threads)
 {
     phase_work work = {run, phase};
     threads = (int)kd_min(threads, run->pass.threads);
     ptrdiff_t step = (ptrdiff_t)(KD_SLICE_FLOPS * threads / kd_run_item_cost(run, phase));
+    const int sharers = kd_run_sharers(run, phase, threads);
+    if (sharers > 1)
+        return kd_object_do_shared(shared_slice, &work, kd_run_items(run, phase), kd_max(step, 1), sharers);
     return kd_object_do_slices(phase_slice, &work, kd_run_items(run, phase), kd_max(step, threads), threads);
 }
 

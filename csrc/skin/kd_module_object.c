@@ -17,11 +17,12 @@ int kd_object_enter(kd_model_object *o)
     return 0;
 }
 
-int kd_object_do_slices(kd_slice slice, void *context, ptrdiff_t items, ptrdiff_t step, int threads)
+/* A slice of n items wakes min(threads, n) threads, or all of them if `shared`. */
+static int do_slices(kd_slice slice, void *context, ptrdiff_t items, ptrdiff_t step, int threads, int shared)
 {
     for (ptrdiff_t from = 0; from < items; from += step) {
         const ptrdiff_t to = kd_min(from + step, items);
-        kd_team *team = kd_open_team((int)kd_min(threads, to - from)); /* a single sentence wakes nobody */
+        kd_team *team = kd_open_team(shared ? threads : (int)kd_min(threads, to - from));
         if (!team)
             return -1;
         Py_BEGIN_ALLOW_THREADS
@@ -32,6 +33,16 @@ int kd_object_do_slices(kd_slice slice, void *context, ptrdiff_t items, ptrdiff_
             return -1;
     }
     return 0;
+}
+
+int kd_object_do_slices(kd_slice slice, void *context, ptrdiff_t items, ptrdiff_t step, int threads)
+{
+    return do_slices(slice, context, items, step, threads, 0);
+}
+
+int kd_object_do_shared(kd_slice slice, void *context, ptrdiff_t items, ptrdiff_t step, int threads)
+{
+    return do_slices(slice, context, items, step, threads, 1);
 }
 
 kd_gradient kd_object_gradient(const kd_model_object *o)

@@ -40,6 +40,9 @@ typedef void (*kd_slice)(void *context, kd_team *team, ptrdiff_t from, ptrdiff_t
  * an exception. */
 int kd_object_do_slices(kd_slice slice, void *context, ptrdiff_t items, ptrdiff_t step, int threads);
 
+/* The same for items that all threads do together. */
+int kd_object_do_shared(kd_slice slice, void *context, ptrdiff_t items, ptrdiff_t step, int threads);
+
 /* The gradient array with its list of touched rows. */
 kd_gradient kd_object_gradient(const kd_model_object *o);
 

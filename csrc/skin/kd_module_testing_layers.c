@@ -159,7 +159,7 @@ static PyObject *py_attention_forward(PyObject *module, PyObject *args)
     PyArrayObject *ctx = kd_test_zeros(o.n, o.C), *lse = ctx ? kd_test_zeros(o.n, heads) : NULL;
     if (lse)
         kd_attention_forward(kd_test_arithmetic(module)->kernels, kd_floats(ctx), kd_floats(lse), NULL, kd_floats(o.q),
-                             kd_floats(o.k), kd_floats(o.v), &o.attention, 0, o.n, kd_aligned(o.scratch));
+                             kd_floats(o.k), kd_floats(o.v), &o.attention, 0, heads, 0, o.n, kd_aligned(o.scratch));
     Py_DECREF(o.scratch);
     return kd_test_results(ctx, lse, NULL, 2);
 }
