@@ -220,7 +220,7 @@ class TeacherCache:
         return False
 
 
-class _Rows:
+class RowsInCache:
     """What the cache has for some rows of a data set that follow each other, and a place to put what it lacks.
 
     Attributes:
@@ -332,8 +332,8 @@ def teacher_logits(
     units = len(dataset.ids) if teacher.per_token else len(dataset)
     values = np.zeros((units, int(teacher.config.num_outputs)), np.float32)
     cache, asked, done, left = None, 0, 0, len(dataset)
-    for part in _parts(len(dataset)):
-        of = _Rows(teacher, dataset, part, values)
+    for part in parts_of(len(dataset)):
+        of = RowsInCache(teacher, dataset, part, values)
         if enabled:
             try:
                 if cache is None:
@@ -367,14 +367,14 @@ def teacher_logits(
 def cached_rows(teacher: Teacher, dataset: Dataset) -> NDArray[np.bool_]:
     """Return which rows the cache has, bool (rows,), without writing anything. Raises OSError if it cannot be read."""
     found = []
-    for part in _parts(len(dataset)):
-        of = _Rows(teacher, dataset, part)
+    for part in parts_of(len(dataset)):
+        of = RowsInCache(teacher, dataset, part)
         of.look_up(of.open(teacher, cache_directory(), create=False))
         found.append(of.found)
     return np.concatenate(found)
 
 
-def _parts(rows: int) -> list[slice]:
+def parts_of(rows: int) -> list[slice]:
     """Return the rows that are looked up together: equal rows among them are computed once also without a cache."""
     return [slice(first, min(first + BLOCK_UNITS, rows)) for first in range(0, rows, BLOCK_UNITS)]
 

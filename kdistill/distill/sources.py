@@ -195,15 +195,16 @@ class Teachers:
     def fill_cache(self, rows: Dataset, args: DistillationTrainingArguments, world: World, *, what: str) -> None:
         """Let each of several processes put the answers of models for its share of the rows into the teacher cache.
 
-        So that none of them computes all, where they have one directory for the cache.
+        So none of them computes all; where they have no directory for the cache in common, they give each other theirs.
         """
         if world.size == 1 or not args.teacher_cache or rows.hidden:
             return
         share = rows.take(np.arange(world.rank, len(rows), world.size))
         for teacher in self.models:
+            teacher.exchange(rows, args, world)  # those of an earlier run, which a host may lack
             if len(share):
                 teacher.outputs(share, args, what=what)
-        world.gather(None)  # all have answered
+            teacher.exchange(rows, args, world)
 
     def mixed(
         self, outputs: Sequence[Outputs], task: Task, args: DistillationTrainingArguments, labels: Labels | None

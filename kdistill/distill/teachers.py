@@ -30,8 +30,10 @@ from ..train.arguments import DistillationTrainingArguments
 from ..train.encoding import tokenizer_for
 from ..train.evaluate import outputs_for
 from ..train.objective import Inside
+from ..train.world import World
 from .alignment import for_tokens_of
 from .cache import teacher_logits
+from .cache_exchange import exchange_answers
 from .own_reading import read_texts
 from .projection import principal_directions, projected
 from .teacher_type import AUTO, TypeChoice, chosen_type, inside_type
@@ -177,6 +179,10 @@ class Teacher:
             assert isinstance(logits, np.ndarray)
             logits = projected(logits, self._directions(), unit=self._unit)
         return logits
+
+    def exchange(self, rows: Dataset, args: DistillationTrainingArguments, world: World) -> None:
+        """Let the teacher cache of each process hold what those of the others hold of these rows. All call it."""
+        exchange_answers(self.answering, self.rows_as_read(rows, args), world)
 
     def suit_width(self, student: Config, rows: Dataset | None, args: DistillationTrainingArguments) -> None:
         """Let the embeddings of a wider teacher be those along as many directions as the student's have numbers.

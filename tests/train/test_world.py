@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.small_run import run_fields, small_dataset, small_model
+from support.small_run import run_fields, small_config, small_dataset, small_model
 
 import kdistill as kd
+from kdistill.distill.cache import teacher_logits
+from kdistill.distill.cache_exchange import exchange_answers
 from kdistill.distill.sources import Teachers
 from kdistill.distill.teachers import Teacher
 from kdistill.train.evaluate import outputs_for
@@ -40,14 +44,53 @@ def test_processes_share_the_rows_that_a_teacher_answers(tmp_path: Path, monkeyp
     rows, asked = small_dataset(7), list[np.ndarray]()
     args = kd.DistillationTrainingArguments(**run_fields(tmp_path, {"num_train_epochs": 1}))
     monkeypatch.setattr(Teacher, "outputs", lambda self, rows, args, *, what: asked.append(rows.ids))
+    monkeypatch.setattr(Teacher, "exchange", lambda self, rows, args, world: asked.append(rows.ids))
     teachers, world = Teachers([Teacher(small_model(3))]), _OneOf(1, None, None)
     teachers.fill_cache(rows, args, world, what="training rows")
-    np.testing.assert_array_equal(asked, [rows.take([1, 4]).ids])
-    assert world.gathered == [None]  # it waits for the others
+    for found, expected in zip(asked, [rows, rows.take([1, 4]), rows], strict=True):
+        np.testing.assert_array_equal(found, expected.ids)
     teachers.fill_cache(rows, args, ALONE, what="training rows")
     args.teacher_cache = False  # nobody else would find the answers
     teachers.fill_cache(rows, args, world, what="training rows")
-    assert len(asked) == 1
+    assert len(asked) == 3
+
+
+class _InThreads:
+    """One of two processes, which are threads."""
+
+    def __init__(self, rank: int, given: list[Any], barrier: threading.Barrier) -> None:
+        self.rank, self.size, self.leads, self._given, self._barrier = rank, 2, rank == 0, given, barrier
+
+    def gather(self, mine: Any) -> list[Any]:
+        self._barrier.wait(30)
+        self._given[self.rank] = mine
+        self._barrier.wait(30)
+        return [*self._given]
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_caches_in_two_directories_have_the_same_answers_after_an_exchange(tmp_path: Path, per_token: bool) -> None:
+    rows = small_dataset(9)
+    kind = kd.BertForTokenClassification if per_token else kd.BertForSequenceClassification
+    teacher = kind(small_config(initializer_range=0.2), seed=3)
+    caches = [tmp_path / "a", tmp_path / "b"]
+    for cache, known in zip(caches, ([0, 1, 2, 5], [1, 4, 5]), strict=True):
+        teacher_logits(teacher, rows.take(np.array(known)), cache_dir=cache)
+    given, barrier = [None, None], threading.Barrier(2)
+    with ThreadPoolExecutor() as pool:
+        worlds = [_InThreads(rank, given, barrier) for rank in (0, 1)]
+        [*pool.map(lambda world: exchange_answers(teacher, rows, world, caches[world.rank]), worlds)]
+    asked = list[int]()
+    for cache in caches:
+        teacher_logits(
+            teacher, rows.take(np.array([0, 1, 2, 4, 5])), cache_dir=cache, progress=lambda *of: asked.append(of[1])
+        )
+        found = teacher_logits(teacher, rows, cache_dir=cache)
+        expected = teacher_logits(teacher, rows, enabled=False)
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+    assert {*asked} == {0}
+    sizes = [path.stat().st_size for cache in caches for path in cache.glob("*.logits")]
+    assert sizes[0] == sizes[1]  # nothing is there twice
 
 
 @pytest.mark.parametrize("rank", [0, 1])
