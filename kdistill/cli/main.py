@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parse(argv)
         options.started = started
         world = _world_of(options.command)
-        with world.together(), _silent_unless(world.leads):
+        with world.together(), silent_unless(world.leads):
             figures = run_command(options)
         if not world.leads:
             return 0
@@ -83,7 +83,7 @@ def _world_of(command: str) -> World:
 
 
 @contextmanager
-def _silent_unless(shows: bool) -> Iterator[None]:
+def silent_unless(shows: bool) -> Iterator[None]:
     """Let nothing that the block writes be seen unless this process is the one that shows."""
     if shows:
         yield

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..system.files import read_json_object
+from ..system.names import listing
 
 BASE_VARIABLE, BASE = "SAGEMAKER_BASE_DIR", "/opt/ml"
 FAILURE = "failure"
@@ -23,6 +24,7 @@ CHANNELS = ("train", "validation", "teacher", "student")
 _OF_THE_SDK = ("code", "sm_drivers", "recipe")
 # A channel of S3's ManifestFile has its list beside it under this ending.
 _MANIFEST_SUFFIX = "-manifest"
+_SHARDED = "ShardedByS3Key"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class Container:
         model: receives the finished model.
         output: receives `failure` or `success`.
         checkpoints: mirrored to S3 while the job runs, and back before it is restarted.
+        hosts: the names of the job's instances; the first one leads.
+        host: the name of this instance, which a restart keeps, unlike that of the container.
+        interface: the network interface that joins them.
     """
 
     base: Path
@@ -44,6 +49,9 @@ class Container:
     model: Path
     output: Path
     checkpoints: Path
+    hosts: tuple[str, ...] = ()
+    host: str | None = None
+    interface: str | None = None
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ) -> Container:
@@ -61,6 +69,7 @@ class Container:
             model=model_directory(environment),
             output=output_directory(environment),
             checkpoints=base / "checkpoints",
+            **_resources(environment, config),
         )
 
     @property
@@ -74,22 +83,20 @@ class Container:
         return self.output / "tensorboard"
 
     def check(self) -> None:
-        """Raise what speaks against the job before anything is read: several machines, other channels, streams."""
-        hosts = _object(self.config / "resourceconfig.json").get("hosts", [])
-        if isinstance(hosts, list) and len(hosts) > 1:
-            raise ValueError(f"the job has {len(hosts)} instances; expected one (instance_count=1)")
+        """Raise what speaks against the job before anything is read: other channels, streams, instances that differ."""
         for name in self.channels:
             if name not in CHANNELS:
                 raise ValueError(f"the job has a channel {name!r}; expected {', '.join(CHANNELS)}")
         for name, about in _object(self.config / "inputdataconfig.json").items():
             if isinstance(about, dict) and about.get("TrainingInputMode") == "Pipe":
                 raise ValueError(f"the channel {name!r} is a pipe; expected the input mode File or FastFile")
-
-    @property
-    def host(self) -> str | None:
-        """The machine's name in the job, which a restart keeps, unlike that of the container."""
-        host = _object(self.config / "resourceconfig.json").get("current_host")
-        return host if isinstance(host, str) else None
+            if isinstance(about, dict) and about.get("S3DistributionType") == _SHARDED and len(self.hosts) > 1:
+                raise ValueError(
+                    f"the channel {name!r} is {_SHARDED}, so that each instance has other rows; expected "
+                    "FullyReplicated: all of them train one model and take turns at its rows"
+                )
+        if len(self.hosts) > 1 and self.host not in self.hosts:
+            raise ValueError(f"the job has the hosts {listing(self.hosts)}, and this one is {self.host!r}")
 
 
 def base_directory(environment: Mapping[str, str] = os.environ) -> Path:
@@ -123,6 +130,17 @@ def _channels(environment: Mapping[str, str], config: Path, data: Path) -> dict[
         name: Path(environment.get(f"SM_CHANNEL_{name.upper()}") or data / name)
         for name in names
         if name not in _OF_THE_SDK and not name.endswith(_MANIFEST_SUFFIX)
+    }
+
+
+def _resources(environment: Mapping[str, str], config: Path) -> dict[str, Any]:
+    """Return the instances of the job; the name of this one by its file, for a launcher may pass variables on."""
+    found = _object(config / "resourceconfig.json")
+    hosts = _json_variable(environment, "SM_HOSTS", list) or found.get("hosts") or []
+    return {
+        "hosts": tuple(map(str, hosts)),
+        "host": found.get("current_host") or environment.get("SM_CURRENT_HOST"),
+        "interface": found.get("network_interface_name"),
     }
 
 

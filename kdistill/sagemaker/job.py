@@ -1,7 +1,7 @@
 """The training job: hyperparameters and channels in, the commands `search` and `distill`, the model out.
 
 All that a restarted job needs lies in the checkpoints, which SageMaker mirrors to S3 while the job runs and back before
-it is restarted:
+it is restarted. Of several instances the first one alone writes there, and gives the others copies of the run:
 
     job.json        the hyperparameters that began it, and hashes of its channels
     teacher/        the cache of the teacher's logits
@@ -23,13 +23,14 @@ import warnings
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..cli.command_line import parse
 from ..cli.inputs import read_arguments
-from ..cli.main import run_as_program, run_command
+from ..cli.main import run_as_program, run_command, silent_unless
 from ..cli.search import BEST_RUN_FILE
 from ..models.checkpoint import WEIGHTS_FILE
 from ..models.configuration import CONFIG_FILE
@@ -52,11 +53,14 @@ from ..train.failures import NOTHING_LOST
 from ..train.presets import STUDENT_PRESETS
 from ..train.publishing import check_publishing
 from ..train.state import STATE_FILE
+from ..train.world import ALONE, World, current_world, launched_processes, require_same
 from .container import CHANNELS, FAILURE, Container, config_directory, output_directory, read_hyperparameters
 from .hyperparameters import Hyperparameters, merged, read_words, token_in, understood
 from .inputs import content_of_channel, model_of_channel, rows_of_channel, rows_of_dataset
+from .instances import ProcessReport, run_on_each
 from .log import JobLogCallback, SafeStream, Secrets
 from .metrics import final_line
+from .shared_files import give_files
 
 JOB_FILE, FINISHED_FILE = "job.json", "finished.json"
 _CHANNELS = "channels"  # in job.json
@@ -73,6 +77,7 @@ _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 # Arguments that a restart may change, since they do not affect what is learned.
 _MAY_CHANGE = ("threads", "disable_tqdm")
 _WITH_EVENTS = ("tensorboard", "local", "all")
+_SECONDS_TO_TELL = 1.0  # for rank 0, what has happened: some launchers end it as soon as another process has ended
 
 
 class Job:
@@ -86,34 +91,59 @@ class Job:
     def __init__(self, words: Sequence[str] = (), environment: Mapping[str, str] = os.environ) -> None:
         self._words, self._environment = list(words), environment
         self._secrets = Secrets(_tokens(self._words, environment))
+        self._world: World = ALONE
 
     def run(self) -> int:
-        """Do the job, and return the exit status: that of the commands, or 1 after an error of the program."""
+        """Do the job, and return the exit status: that of the commands, or 1 after an error of the program.
+
+        Of several instances each calls it: the processes of an MPI launcher do the job together, and without one this
+        process starts one on its instance, beside those that the others start.
+        """
+        with ProcessReport(self._environment) as report:
+            report.status = self._run()
+        return report.status
+
+    def _run(self) -> int:
         try:
-            return run_as_program(self._work, on_error=self._fail, on_interrupt=_say_interrupted)
+            status = run_as_program(self._work, on_error=self._fail, on_interrupt=self._say_interrupted)
         except Exception as error:  # noqa: BLE001  # the log has all of it, the failure file one sentence
             say(self._secrets.hidden(traceback.format_exc()))
             self._fail(f"{type(error).__name__}: {' '.join(str(error).split())}")
-            return 1
+            status = 1
+        if status and not self._world.leads:
+            time.sleep(_SECONDS_TO_TELL)
+        return status
 
     def _fail(self, sentence: str) -> None:
         """Write the sentence into the log and into the failure file, where that is possible."""
         if sentence in _NO_SENTENCES:
             sentence = _NO_SENTENCES[sentence]
         sentence = self._secrets.hidden(sentence)
-        say(f"kdistill: error: {sentence}")
+        if self._world.leads or not self._world.met:  # otherwise rank 0 knows, and says it
+            say(f"kdistill: error: {sentence}")
+        if self._world.local_rank:  # the first process of an instance writes its file
+            return
         output = output_directory(self._environment)
         with suppress(OSError):
             output.mkdir(parents=True, exist_ok=True)
             encoded = sentence[:MOST_OF_A_FAILURE].encode("utf-8", "backslashreplace")
             (output / FAILURE).write_bytes(encoded)
 
+    def _say_interrupted(self) -> None:
+        if self._world.leads:
+            say("kdistill: interrupted; started again, the job goes on from its checkpoints")
+
     def _work(self) -> int:
+        container = Container.of(self._environment)
+        container.check()
+        if len(container.hosts) > 1 and launched_processes() == 1:
+            return run_on_each(container, self._words, self._environment)
+        self._world = current_world()
         with ExitStack() as stack:
+            stack.enter_context(self._world.together())
+            stack.enter_context(silent_unless(self._world.leads))
             stack.enter_context(redirect_stdout(SafeStream(sys.stdout, self._secrets)))
             stack.enter_context(redirect_stderr(SafeStream(sys.stderr, self._secrets)))
-            container = Container.of(self._environment)
-            container.check()
             given = merged(read_hyperparameters(self._environment, container.config), read_words(self._words))
             hyperparameters = understood(given)
             if hyperparameters.hub_token is not None:
@@ -122,19 +152,22 @@ class Job:
                     "write to this one repository and soon expires",
                     stacklevel=2,
                 )
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="kdistill-job-"))
-            _Work(container, hyperparameters, Path(scratch)).run()
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kdistill-job-")))
+            _Work(container, hyperparameters, scratch, self._world).run()
             return 0
-
-
-def _say_interrupted() -> None:
-    say("kdistill: interrupted; started again, the job goes on from its checkpoints")
 
 
 class _Work:
     """The job once its places and hyperparameters are known."""
 
-    def __init__(self, container: Container, hyperparameters: Hyperparameters, scratch: Path) -> None:
+    def __init__(
+        self, container: Container, hyperparameters: Hyperparameters, scratch: Path, world: World = ALONE
+    ) -> None:
+        self._world = world
+        if not world.leads:  # the service collects what all instances leave, and mirrors their checkpoints to one place
+            container = replace(
+                container, checkpoints=scratch / "checkpoints", model=scratch / "model", output=scratch / "output"
+            )
         self._container, self._hyperparameters, self._scratch = container, hyperparameters, scratch
         self._directory = container.checkpoints / RUN
         self._study = container.checkpoints / SEARCH
@@ -143,14 +176,19 @@ class _Work:
     def run(self) -> None:
         """Do what is left of the job, and lay out what it leaves."""
         self._check_output_dir()
+        self._check_processes()
         self._check_same_job()
-        finished = self._finished()
+        finished = self._world.share(self._finished())
         failed: dict[str, str] = {}
         if finished is None:
+            give_files(self._world, self._directory)
             os.environ.setdefault("KDISTILL_CACHE", str(self._container.checkpoints / TEACHER_CACHE))
             if self._container.host is not None:
                 os.environ.setdefault(HOST_VARIABLE, self._container.host)
             figures = self._train()
+        if not self._world.leads:
+            return
+        if finished is None:
             failed = figures.get("failed", {})
             finished = {
                 "results": read_json_object(self._directory / RESULTS_FILE),
@@ -165,6 +203,15 @@ class _Work:
         write_json(self._container.checkpoints / FINISHED_FILE, finished)
         self._container.success.touch()
         print(final_line(finished["results"], finished["best"]), flush=True)
+
+    def _check_processes(self) -> None:
+        """Raise where several processes do the job and cannot, or have different hyperparameters or channels."""
+        if self._world.size > 1 and self._hyperparameters.run_hpo:
+            raise ValueError(
+                f"run_hpo is true and the job has {self._world.size} processes, and a search is the work of one; "
+                "search in a job of one instance, and give what it finds to a job of several as hyperparameters"
+            )
+        require_same(self._world, lambda: {"hyperparameters": self._identity(), **_named_channels(self._contents)})
 
     def _train(self) -> dict[str, Any]:
         """Search, if that is wanted, and distil; return the figures of the latter."""
@@ -306,6 +353,11 @@ class _Work:
         _copy(self._directory, self._container.output / "data", _RESULT_FILES)
         if self._hyperparameters.run_hpo:
             _copy(self._study, self._container.output / "data", (BEST_RUN_FILE,))
+
+
+def _named_channels(contents: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the hashes of all channels that a job may have, by the name in an error."""
+    return {f"files in the channel {name!r}": contents.get(name) for name in CHANNELS}
 
 
 def _holds_run(directory: Path) -> bool:

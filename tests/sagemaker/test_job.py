@@ -277,15 +277,6 @@ def test_a_data_set_is_read_by_its_splits(
         assert asked == [("glue", "sst2")]
 
 
-def test_several_instances_are_an_error(tmp_path: Path, channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kdistill.sagemaker import local
-
-    two = {**local._resources(), "hosts": ["algo-1", "algo-2"]}
-    monkeypatch.setattr(local, "_resources", lambda: two)
-    status, _ = run_here(monkeypatch, tmp_path / "job", HYPERPARAMETERS, channels)
-    assert (status, failure_of(tmp_path / "job")) == (2, "the job has 2 instances; expected one (instance_count=1)")
-
-
 def test_variables_win_over_the_layout(tmp_path: Path, channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
     """The variables are those of the toolkit, which it sets for a script of its own."""
     places = {

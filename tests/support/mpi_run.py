@@ -111,8 +111,8 @@ HOSTS = ("10.77.0.1", "10.77.0.2")
 
 
 @contextmanager
-def two_hosts(directory: Path) -> Iterator[list[str]]:
-    """Yield the words before those of MPICH's launcher that spread two processes over two network namespaces, by TCP.
+def two_networks() -> Iterator[list[str]]:
+    """Yield the names of two network namespaces with the addresses `HOSTS`, which a cable joins.
 
     Raises OSError or CalledProcessError where nobody may make them.
     """
@@ -133,6 +133,16 @@ def two_hosts(directory: Path) -> Iterator[list[str]]:
         while not all("state UP" in ip("-n", name, "link", "show", "wire") for name in names):
             assert time.monotonic() < until
             time.sleep(0.01)
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+@contextmanager
+def two_hosts(directory: Path) -> Iterator[list[str]]:
+    """Yield the words before those of MPICH's launcher that spread two processes over `two_networks`, by TCP."""
+    with two_networks() as names:
         shell = directory / "shell"  # what the launcher takes for ssh: HOST COMMAND ...
         shell.write_text(
             "#!/bin/sh\nwhile [ $1 != ${1#-} ]; do shift; done\n"
@@ -147,9 +157,6 @@ def two_hosts(directory: Path) -> Iterator[list[str]]:
             *("-iface", "wire", "-hosts", ",".join(HOSTS), "-ppn", "1"),
             *("-genv", "MPIR_CVAR_NOLOCAL", "1", "-genv", "UCX_TLS", "tcp", "-genv", "UCX_NET_DEVICES", "wire"),
         ]
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
 
 
 def command(processes: int, *words: str) -> tuple[list[str], dict[str, str]]:
