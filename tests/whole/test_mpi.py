@@ -57,6 +57,46 @@ def test_processes_have_the_bits_of_one_that_accumulates(
     assert f", by {processes} processes" in (tmp_path / "distilled" / "out" / "README.md").read_text()
 
 
+# The command in a process that notes how many rows it asks the teacher for, with a cache of its own if told so.
+COUNTING = """
+import os, sys
+from pathlib import Path
+from kdistill.cli.main import main
+from kdistill.distill import cache
+from kdistill.train.world import current_world
+directory, own, rank, forward = Path(sys.argv[1]), sys.argv[2] == "own", current_world().rank, cache._forward
+os.environ["KDISTILL_CACHE"] = str(directory / f"cache-{rank if own else 0}")
+def counted(teacher, dataset, rows):
+    with (directory / f"asked-{rank}").open("a") as file:
+        print(len(rows), file=file)
+    return forward(teacher, dataset, rows)
+cache._forward = counted
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize("cache", ["common", "own"])
+def test_the_command_with_an_empty_cache_asks_the_teacher_once_for_each_row(
+    tmp_path: Path, launcher: str, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"--train": write_rows(tmp_path / "rows.tsv", 40), "--eval": write_rows(tmp_path / "dev.tsv", 12, seed=1)}
+    words = ["distill", "--teacher", str(write_model(tmp_path / "teacher", seed=3)), "--student", "L1-H16-A2"]
+    words += [str(word) for pair in rows.items() for word in pair] + ["--per-device-train-batch-size", "4"]
+    words += ["--learning-rate", "0.01", "--num-train-epochs", "2", "--report-to", "none", "--disable-tqdm"]
+    words += ["--teacher-dtype", "float32"]  # auto asks for the first rows once more
+    run = started(2, "-c", COUNTING, str(tmp_path), cache, *words, "--output-dir", str(tmp_path / "by-two"))
+    assert run.returncode == 0, run.stderr
+    asked = [sum(map(int, (tmp_path / f"asked-{rank}").read_text().split())) for rank in (0, 1)]
+    train, dev = ([line.split("\t")[0] for line in path.read_text().splitlines()[1:]] for path in rows.values())
+    # Half of each file, equal texts once.
+    assert asked == [len({*train[rank::2]}) + len({*dev[rank::2]} - {*train}) for rank in (0, 1)]
+    monkeypatch.setenv("KDISTILL_CACHE", str(tmp_path / "cache"))
+    alone = ["--output-dir", str(tmp_path / "alone"), "--gradient-accumulation-steps", "2"]
+    assert kdistill([*words, *alone]) == 0
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("by-two", "alone")]
+    assert weights[0] == weights[1]
+
+
 def test_hosts_that_a_network_joins_have_the_bits_of_one(
     tmp_path: Path, launcher: str, expected: dict[str, bytes]
 ) -> None:
