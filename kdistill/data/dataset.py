@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, NamedTuple, cast
@@ -15,6 +15,7 @@ from .. import _core
 from ..text.blocks import BLOCK_ROWS as ENCODE_BLOCK
 from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
 from .batch import Batch, pack, without_padding
+from .blocks import blocks_of, blocks_of_rows
 from .columns import (
     NO_COLUMNS,
     Columns,
@@ -36,8 +37,6 @@ from .table import Table
 from .texts import Texts
 from .windows import Windows
 
-BLOCK_UNITS = 1 << 20
-"""Rows or tokens that are looked at together where all of a data set are, which may be in files."""
 OnProgress = Callable[[int, int], None]
 """Called with (rows done, rows in all), first with 0 done."""
 
@@ -147,18 +146,31 @@ class Dataset:
     @property
     def labelled(self) -> int:
         """The number of examples that have a label."""
-        return int(labelled_rows(self.targets).sum())
+        if self.windows is not None:
+            return int(labelled_rows(self.targets).sum())
+        return sum(int(labelled_rows(labels).sum()) for labels in self._blocks_of_labels())
 
     def have_labels(self) -> NDArray[np.bool_]:
         """Return which rows have a label, bool (rows,); with `per_token`, of any token."""
-        return labelled_rows(Ragged(self.labels, self.starts) if self.per_token else self.labels)
+        return np.concatenate([labelled_rows(labels) for labels in self._blocks_of_labels()])
+
+    def _blocks_of_labels(self) -> Iterator[NDArray[Any] | Ragged]:
+        """Yield the labels of all rows, of tokens as `Ragged`, a block of rows at a time."""
+        for rows in blocks_of_rows(self.starts):
+            starts = self.starts[rows.start : rows.stop + 1]
+            labels = self.labels[starts[0] : starts[-1]] if self.per_token else self.labels[rows]
+            yield Ragged(labels, starts - starts[0]) if self.per_token else labels
 
     @property
     def unlabelled(self) -> int:
         """The number of rows that lack a label; with `per_token`, those with a token that lacks one."""
-        if not self.per_token:
-            return len(self) - int(self.have_labels().sum())
-        return int((np.diff(np.concatenate(([0], np.cumsum(self.labels == UNTAGGED)))[self.starts]) > 0).sum())
+        lacking = 0
+        for of in self._blocks_of_labels():
+            if isinstance(of, Ragged):
+                lacking += int(np.logical_or.reduceat(of.values == UNTAGGED, of.starts[:-1]).sum())
+            else:
+                lacking += int((~labelled_rows(of)).sum())
+        return lacking
 
     def why_no_labels(self) -> str:
         """Return "; " and why no row has a label, to end a message; "" where nobody knows or a row has one."""
@@ -176,10 +188,9 @@ class Dataset:
 
     def token_counts(self, vocab_size: int) -> NDArray[np.int64]:
         """Return how often each token occurs, int64 (vocab_size,), or longer where there are others."""
-        blocks = (self.ids[first : first + BLOCK_UNITS] for first in range(0, len(self.ids), BLOCK_UNITS))
         counts = np.zeros(vocab_size, np.int64)
-        for block in blocks:
-            found = np.bincount(block, minlength=len(counts))
+        for block in blocks_of(len(self.ids)):
+            found = np.bincount(self.ids[block], minlength=len(counts))
             counts = found + np.concatenate((counts, np.zeros(len(found) - len(counts), np.int64)))
         return counts
 
@@ -238,10 +249,10 @@ class Dataset:
 
 
 def _are_lengths(lengths: NDArray[np.int64], starts: NDArray[np.int64]) -> bool:
-    """Return whether rows that begin at `starts` have these lengths; a block at a time, as both may be in files."""
-    blocks = (slice(first, first + BLOCK_UNITS) for first in range(0, len(starts), BLOCK_UNITS))
+    """Return whether rows that begin at `starts` have these lengths."""
     return len(lengths) == len(starts) - 1 and all(
-        np.array_equal(np.diff(starts[block.start : block.stop + 1]), lengths[block]) for block in blocks
+        np.array_equal(np.diff(starts[block.start : block.stop + 1]), lengths[block])
+        for block in blocks_of(len(lengths))
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .blocks import blocks_of
 from .label_names import LabelMatcher, Where, are_multi_hot, is_indicator
 from .label_values import NO_LABEL as NO_LABEL
 from .label_values import as_number, is_empty, is_list, is_missing_mark, split_at_commas
@@ -149,6 +150,21 @@ def labelled_rows(labels: NDArray[Any] | Ragged | SpanTargets | SentenceTargets)
     if labels.dtype.kind != "f":
         return np.asarray(labels != NO_LABEL if labels.ndim == 1 else (labels != NO_LABEL).all(axis=1))
     return np.asarray(~np.isnan(labels).any(axis=tuple(range(1, labels.ndim))))
+
+
+def label_counts(labels: NDArray[np.integer[Any]], num_labels: int = 0) -> NDArray[np.int64]:
+    """Return how often each label occurs, int64 (num_labels,), or longer where there are others; missing ones do not.
+
+    Args:
+        labels: ids, those below 0 missing.
+        num_labels: of the model.
+    """
+    most = max((int(labels[block].max()) for block in blocks_of(len(labels))), default=-1)
+    counts = np.zeros(max(num_labels, most + 1), np.int64)
+    for block in blocks_of(len(labels)):
+        some = labels[block]
+        counts += np.bincount(some[some >= 0], minlength=len(counts))
+    return counts
 
 
 def missing_like(labels: NDArray[Any]) -> NDArray[Any]:

@@ -33,9 +33,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.batch import Batch
-from ..data.dataset import BLOCK_UNITS, Dataset, OnProgress
+from ..data.blocks import blocks_of
+from ..data.dataset import Dataset, OnProgress
 from ..data.ragged import Outputs, Ragged, starts_of, units_of
 from ..system.files import close_lockable, open_lockable
+from ..system.memory import large_zeros
 from .cache_index import SUFFIX as INDEX_SUFFIX
 from .cache_index import runs_of
 from .row_keys import KEY_BYTES, TOKENS_OF_A_RECORD, piece_keys, row_keys
@@ -324,24 +326,29 @@ def teacher_logits(
 
     Returns:
         float32 (rows, num_labels), in the order of the data set; of a teacher that answers for each token a `Ragged` of
-        float32 (tokens, num_labels).
+        float32 (tokens, num_labels). Many lie in a file without a name beside the cache, see `large_zeros`.
 
     Raises:
         FloatingPointError: logits are not finite; the message gives the first row, and such logits are not stored.
     """
     units = len(dataset.ids) if teacher.per_token else len(dataset)
-    values = np.zeros((units, int(teacher.config.num_outputs)), np.float32)
-    cache, asked, done, left = None, 0, 0, len(dataset)
-    for part in parts_of(len(dataset)):
+    directory, cache, asked, done, left = None, None, 0, 0, len(dataset)
+    if enabled:
+        try:
+            directory = cache_directory() if cache_dir is None else Path(cache_dir)
+        except OSError as error:
+            warn_unusable(error)
+    values = large_zeros((units, int(teacher.config.num_outputs)), np.float32, directory)
+    for part in blocks_of(len(dataset)):  # equal rows of a block are computed once also without a cache
         of = RowsInCache(teacher, dataset, part, values)
-        if enabled:
+        if directory is not None:
             try:
                 if cache is None:
-                    cache = of.open(teacher, cache_directory() if cache_dir is None else Path(cache_dir))
+                    cache = of.open(teacher, directory)
                 of.look_up(cache)
             except OSError as error:
                 warn_unusable(error)
-                cache, enabled = None, False
+                cache, directory = None, None
         absent = np.flatnonzero(~of.found)
         _, first, same = np.unique(of.keys[absent], return_index=True, return_inverse=True)
         rows = absent[first]
@@ -356,7 +363,7 @@ def teacher_logits(
                     of.append(cache, block)
                 except OSError as error:
                     warn_unusable(error)
-                    cache, enabled = None, False
+                    cache, directory = None, None
             done += len(block)
         if progress is not None:
             progress(done, asked + left)
@@ -366,17 +373,12 @@ def teacher_logits(
 
 def cached_rows(teacher: Teacher, dataset: Dataset) -> NDArray[np.bool_]:
     """Return which rows the cache has, bool (rows,), without writing anything. Raises OSError if it cannot be read."""
-    found = []
-    for part in parts_of(len(dataset)):
+    found = np.zeros(len(dataset), np.bool_)
+    for part in blocks_of(len(dataset)):
         of = RowsInCache(teacher, dataset, part)
         of.look_up(of.open(teacher, cache_directory(), create=False))
-        found.append(of.found)
-    return np.concatenate(found)
-
-
-def parts_of(rows: int) -> list[slice]:
-    """Return the rows that are looked up together: equal rows among them are computed once also without a cache."""
-    return [slice(first, min(first + BLOCK_UNITS, rows)) for first in range(0, rows, BLOCK_UNITS)]
+        found[part] = of.found
+    return found
 
 
 def _blocks(rows: NDArray[np.int64], lengths: NDArray[np.int64], batch_tokens: int) -> list[NDArray[np.int64]]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.blocks import blocks_of
 from ..data.dataset import Dataset
 from ..data.ragged import units_of
 from ..train.world import World
-from .cache import RowsInCache, Teacher, TeacherCache, cache_directory, parts_of, warn_unusable
+from .cache import RowsInCache, Teacher, TeacherCache, cache_directory, warn_unusable
 
 
 def exchange_answers(
@@ -24,7 +25,7 @@ def exchange_answers(
         world: the processes.
         cache_dir: the cache's directory (default: `cache_directory()`).
     """
-    for part in parts_of(len(rows)):
+    for part in blocks_of(len(rows)):
         here = RowsInCache(teacher, rows, part)
         cache = _opened(teacher, here, cache_dir)
         known = np.array(world.gather(here.found))  # bool (processes, rows)

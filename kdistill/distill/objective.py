@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..data.augmentation import TokenKinds, augmented
 from ..data.batch import Batch
+from ..data.blocks import blocks_of
 from ..data.dataset import Dataset
 from ..data.labels import NO_LABEL, labelled_rows
 from ..data.ragged import Outputs, take_rows, units
@@ -395,15 +396,22 @@ def _answered_with_labels(outputs: Outputs, rows: Dataset, *, whole: bool) -> tu
 
     None where there are no labels, or no answers; with `whole` also where a row has none.
     """
-    there = np.flatnonzero(answered_rows(outputs, rows))
-    if not whole and len(rows) > _MOST_COMPARED:
-        there = there[:_MOST_COMPARED]
-    if not labelled_rows(rows.targets).any() or not len(there) or (whole and len(there) < len(rows)):
+    there = _first_true(answered_rows(outputs, rows), len(rows) if whole else _MOST_COMPARED)
+    if not rows.labelled or not len(there) or (whole and len(there) < len(rows)):
         return None
     numbered = rows.reading is not None and rows.reading.numbered
     if len(there) == len(rows):
         return outputs, rows, numbered
     return take_rows(outputs, there), rows.take(there), numbered
+
+
+def _first_true(of: NDArray[np.bool_], most: int) -> NDArray[np.int64]:
+    """Return the first places that are true, at most so many."""
+    found = np.zeros(0, np.int64)
+    for block in blocks_of(len(of)):
+        if len(found) < most:
+            found = np.concatenate((found, block.start + np.flatnonzero(of[block])))
+    return found[:most]
 
 
 def _tell_of_width(teacher: Teacher, args: DistillationTrainingArguments, student: Config) -> None:

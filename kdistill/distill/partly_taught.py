@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.blocks import blocks_of
 from ..data.dataset import Dataset
 from ..data.labels import NO_LABEL
 from ..data.ragged import Outputs, Ragged, units
@@ -19,7 +20,10 @@ def answered_rows(outputs: Outputs, rows: Dataset) -> NDArray[np.bool_]:
         outputs: of a teacher for the rows.
         rows: the rows.
     """
-    there = ~np.isnan(units(outputs)).any(axis=1)
+    values = units(outputs)
+    there = np.zeros(len(values), np.bool_)
+    for block in blocks_of(len(values)):
+        there[block] = ~np.isnan(values[block]).any(axis=1)
     if isinstance(outputs, Ragged):
         if rows.per_token:
             there |= rows.labels == NO_LABEL

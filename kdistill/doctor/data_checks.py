@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.labels import labelled_rows
+from ..data.labels import label_counts, labelled_rows
 from ..data.overlap import find_overlap
 from ..data.ragged import Ragged
 from ..data.sentences import Sentences
@@ -36,7 +36,6 @@ def labels(subject: Subject) -> Iterator[Finding]:
     for name, rows in subject.sets().items():
         if isinstance(rows.windows, Sentences):
             continue  # embeddings have no labels
-        known = rows.labels >= 0 if rows.per_token else labelled_rows(rows.labels)
         missing = rows.unlabelled
         if rows is subject.eval and 0 < missing < len(rows):
             text = f"{missing:,} of {len(rows):,} {rows.rows_are} of {name} have no label and are not measured"
@@ -46,25 +45,24 @@ def labels(subject: Subject) -> Iterator[Finding]:
             text = f"{name} has {len(questions):,} questions, {questions.answerless:,} of them without an answer"
             yield Finding("labels", "ok", text)
         task = task_for(subject.config, rows.labels)
-        if known.any() and task.constant is not None:
+        if rows.labelled and task.constant is not None:
             of = _of_classes if task.one_label else _of_several if task.names_labels else _of_numbers
-            yield from of(subject, name, rows, rows.labels if known.all() else rows.labels[known])
+            yield from of(subject, name, rows)
 
 
-def _of_classes(subject: Subject, name: str, rows: Dataset, given: np.ndarray) -> Iterator[Finding]:
-    names, counts = subject.config.id2label, np.bincount(given, minlength=subject.config.num_labels)
+def _of_classes(subject: Subject, name: str, rows: Dataset) -> Iterator[Finding]:
+    names, counts = subject.config.id2label, label_counts(rows.labels, subject.config.num_labels)
     units = "words" if rows.per_token else "rows"
-    there = np.flatnonzero(counts)
+    there, total = np.flatnonzero(counts), int(counts.sum())
     most = int(counts.argmax())
-    share = counts[most] / len(given)
+    share = counts[most] / total
     if len(there) == 1:
         lost = "its metrics measure nothing" if rows is subject.eval else "there is nothing to tell apart"
-        text = f"all {len(given):,} {units} with a label in {name} have the label {names[most]!r}: {lost}"
+        text = f"all {total:,} {units} with a label in {name} have the label {names[most]!r}: {lost}"
         yield Finding("labels", "error", text, "take a sample of rows of all labels")
         return
     if rows is subject.eval and subject.train is not None and subject.train.labelled:
-        trained = subject.train.labels
-        known = np.bincount(trained[trained >= 0], minlength=len(counts))
+        known = label_counts(subject.train.labels, len(counts))
         unseen = [names[int(label)] for label in there if not known[label]]
         if unseen:
             count = "1 label" if len(unseen) == 1 else f"{len(unseen)} labels"
@@ -84,13 +82,13 @@ def _of_classes(subject: Subject, name: str, rows: Dataset, given: np.ndarray) -
         text = f"{len(absent)} of the teacher's labels occur in no {units[:-1]} of {name}: {listing(absent, _LISTED)}"
         yield Finding("labels", "note", text)
     text = (
-        f"{name} has {len(given):,} {units} of {len(there)} labels, {counts[there].min():,} to {counts.max():,} "
-        f"{units} each"
+        f"{name} has {total:,} {units} of {len(there)} labels, {counts[there].min():,} to {counts.max():,} {units} each"
     )
     yield Finding("labels", "ok", text)
 
 
-def _of_several(subject: Subject, name: str, rows: Dataset, given: np.ndarray) -> Iterator[Finding]:
+def _of_several(subject: Subject, name: str, rows: Dataset) -> Iterator[Finding]:
+    given = rows.labels[labelled_rows(rows.labels)]
     names, counts = subject.config.id2label, given.sum(axis=0)
     none = float((given.sum(axis=1) == 0).mean())
     if none == 1:
@@ -108,7 +106,8 @@ def _of_several(subject: Subject, name: str, rows: Dataset, given: np.ndarray) -
     yield Finding("labels", "ok", text)
 
 
-def _of_numbers(subject: Subject, name: str, rows: Dataset, given: np.ndarray) -> Iterator[Finding]:
+def _of_numbers(subject: Subject, name: str, rows: Dataset) -> Iterator[Finding]:
+    given = rows.labels[labelled_rows(rows.labels)]
     mean, deviation = float(given.mean()), float(given.std())
     if deviation == 0:
         text = f"all {len(given):,} labels of {name} are {mean:g}: there is nothing to learn or to measure"

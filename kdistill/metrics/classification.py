@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.labels import NO_LABEL
+from ..data.labels import NO_LABEL, label_counts
 from .prediction import Labels, Logits
 
 Indicators = NDArray[np.bool_]
@@ -79,8 +79,8 @@ def accuracy(logits: Logits, labels: Labels) -> float:
 
 def majority_share(labels: Labels) -> float:
     """Return the accuracy of always answering the most frequent label: what a model must beat to have learned."""
-    labelled = labels[labels != NO_LABEL]
-    return float(np.bincount(labelled).max() / len(labelled)) if labelled.size else math.nan
+    counts = label_counts(labels)
+    return float(counts.max() / counts.sum()) if counts.any() else math.nan
 
 
 def right_rows(predicted: RowLabels, true: RowLabels) -> NDArray[np.bool_]:

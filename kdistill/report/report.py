@@ -147,8 +147,7 @@ class DataFacts:
     @classmethod
     def of(cls, name: str, dataset: Dataset, task: Task) -> DataFacts:
         """Count the rows of `dataset`."""
-        labels = dataset.labels[dataset.labels >= 0] if dataset.per_token else dataset.labels
-        share = majority_share(labels) if task.one_label else math.nan
+        share = majority_share(dataset.labels) if task.one_label else math.nan
         return cls(name, dataset.num_examples, dataset.labelled, None if math.isnan(share) else share)
 
 

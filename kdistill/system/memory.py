@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +15,7 @@ from numpy.typing import NDArray
 from .control_groups import group_directories
 
 _MEMINFO = Path("/proc/meminfo")
+_MOST_IN_MEMORY = 1 << 25  # bytes of an array that `large_zeros` keeps in memory
 # Files of (limit, usage, statistics) and the statistic of clean file pages, which the kernel reclaims first, in cgroups
 # of version 2 and version 1.
 _CGROUP_FILES = (
@@ -52,6 +57,30 @@ def workspace(size: int, rows: int, tokens: int) -> NDArray[np.int8]:
         "per_device_eval_batch_size) or shorter rows (max_length)",
     )
     return np.empty(size + size // 4, np.int8)
+
+
+def large_zeros(shape: tuple[int, ...], dtype: Any, directory: Path | None) -> NDArray[Any]:
+    """Return an array of zeros, of more than 32 MiB in a file that is mapped: the kernel can take its pages away.
+
+    The file has no name, and its disk is free again when the array is gone. Where there is no room for one, the array
+    is in memory.
+
+    Args:
+        shape: of the array.
+        dtype: of its entries.
+        directory: where the file is to lie; None: where temporary files do.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size > _MOST_IN_MEMORY:
+        try:
+            if directory is not None:
+                directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=directory) as file:
+                os.posix_fallocate(file.fileno(), 0, size)  # else a full disk would be a signal that ends the process
+                return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
+        except OSError:
+            pass
+    return np.zeros(shape, dtype)
 
 
 def require_memory(size: int, what: str, remedy: str) -> None:

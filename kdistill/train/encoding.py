@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.blocks import blocks_of
 from ..data.columns import TOKEN_COLUMNS, Columns
-from ..data.dataset import BLOCK_UNITS, Dataset, as_dataset, from_token_ids
+from ..data.dataset import Dataset, as_dataset, from_token_ids
 from ..data.documents import blocks_of_token_ids, encode_documents, read_documents, read_text_table
 from ..data.labels import NO_LABEL, UNTAGGED
 from ..data.sentences import Sentences
@@ -338,33 +339,39 @@ def _check_fits(dataset: Dataset, config: Config) -> None:
     if dataset.per_token:
         _check_tags(dataset, config)
     elif dataset.labels.dtype.kind in "iu" and task.one_label:
-        wrong = (dataset.labels != NO_LABEL) & ((dataset.labels < 0) | (dataset.labels >= config.num_labels))
-        if wrong.any():
+        unknown = _first_unknown_label(dataset.labels, config.num_labels, NO_LABEL)
+        if unknown is not None:
             if has_one_class(config):
                 refuse_one_class(config)
-            row = int(np.argmax(wrong))
             raise ValueError(
-                f"row {row} of the data set has the label {dataset.labels[row]}; the model has labels 0 to "
+                f"row {unknown} of the data set has the label {dataset.labels[unknown]}; the model has labels 0 to "
                 f"{config.num_labels - 1}"
             )
 
 
 def _first_outside(values: NDArray[Any], size: int) -> int | None:
-    """Return the place of the first value below 0 or not below `size`; a block at a time, as they may be in a file."""
-    for first in range(0, len(values), BLOCK_UNITS):
-        block = values[first : first + BLOCK_UNITS]
-        if block.min() < 0 or block.max() >= size:
-            return first + int(np.argmax((block < 0) | (block >= size)))
+    """Return the place of the first value below 0 or not below `size`."""
+    for block in blocks_of(len(values)):
+        some = values[block]
+        if some.min() < 0 or some.max() >= size:
+            return int(block.start + np.argmax((some < 0) | (some >= size)))
+    return None
+
+
+def _first_unknown_label(labels: NDArray[np.integer[Any]], count: int, *others: int) -> int | None:
+    """Return the place of the first label that is neither 0 to count - 1 nor one of the others."""
+    for block in blocks_of(len(labels)):
+        some = labels[block]
+        wrong = ((some < 0) | (some >= count)) & ~np.isin(some, others)
+        if wrong.any():
+            return int(block.start + np.argmax(wrong))
     return None
 
 
 def _check_tags(dataset: Dataset, config: Config) -> None:
     """Raise ValueError for the first token with a label that the model does not have."""
-    wrong = (dataset.labels >= config.num_labels) | (
-        (dataset.labels < 0) & (dataset.labels != UNTAGGED) & (dataset.labels != NO_LABEL)
-    )
-    if wrong.any():
-        place = int(np.argmax(wrong))
+    place = _first_unknown_label(dataset.labels, config.num_labels, NO_LABEL, UNTAGGED)
+    if place is not None:
         row = int(np.searchsorted(dataset.starts, place, side="right")) - 1
         raise ValueError(
             f"row {row} of the data set has the label {dataset.labels[place]} at token {place - dataset.starts[row]}; "

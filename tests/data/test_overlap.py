@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kdistill.data import overlap
 from kdistill.data.dataset import Dataset, as_dataset
 from kdistill.data.overlap import find_overlap
 from kdistill.text.classes import AutoTokenizer
@@ -26,11 +27,14 @@ def is_phrase(short: list[int], long: list[int]) -> bool:
 
 
 @pytest.mark.parametrize("specials", [True, False])
-@pytest.mark.parametrize("shortest", [1, 3])
-def test_beside_a_search_of_lists(specials: bool, shortest: int) -> None:
+@pytest.mark.parametrize(("shortest", "held_out"), [(1, 80), (3, 80), (3, 9)])
+def test_beside_a_search_of_lists(
+    specials: bool, shortest: int, held_out: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlap, "BLOCK_UNITS", 1)  # so a block has as many tokens as the rows that are held out
     random = np.random.default_rng(shortest)
     # Few words and many rows, so that every kind of overlap occurs.
-    held = [[int(word) for word in random.integers(10, 14, random.integers(1, 7))] for _ in range(80)]
+    held = [[int(word) for word in random.integers(10, 14, random.integers(1, 7))] for _ in range(held_out)]
     train = [[int(word) for word in random.integers(10, 14, random.integers(1, 7))] for _ in range(60)]
     found = find_overlap(dataset(held, specials=specials), dataset(train, specials=specials), shortest)
     expected = {
@@ -58,6 +62,6 @@ def test_rows_of_sst2(shared_dir: Path) -> None:
         {"sentence": ["hide new secretions", "HIDE  new secretions from the parental units ", "secretions", "a film"]},
         tokenizer,
     )
-    overlap = find_overlap(held, train)
-    assert overlap.inside.tolist() == [True, False, True, False]
-    assert overlap.equal.tolist() == [False, True, False, False]
+    found = find_overlap(held, train)
+    assert found.inside.tolist() == [True, False, True, False]
+    assert found.equal.tolist() == [False, True, False, False]

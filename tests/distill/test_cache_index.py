@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from mmap import mmap
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from kdistill.data import blocks
 from kdistill.distill import cache, cache_index
 from kdistill.distill.cache import TeacherCache
+from kdistill.system import memory
 
 
 def keys_and_logits(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +118,8 @@ def test_more_rows_than_are_looked_up_at_once_are_answered_in_their_order(
 
     rows, teacher = small_dataset(40), FormulaTeacher()
     expected = cache.teacher_logits(teacher, rows, cache_dir=tmp_path / "whole")
-    monkeypatch.setattr(cache, "BLOCK_UNITS", 7)
+    monkeypatch.setattr(blocks, "BLOCK_UNITS", 7)
+    monkeypatch.setattr(memory, "_MOST_IN_MEMORY", 0)  # the answers are mapped
     monkeypatch.setattr(cache, "_LOOKED_UP_BYTES", 100)
     seen: list[tuple[int, int]] = []
     for _ in range(2):
@@ -123,6 +127,7 @@ def test_more_rows_than_are_looked_up_at_once_are_answered_in_their_order(
             teacher, rows, cache_dir=tmp_path / "parts", progress=lambda done, total: seen.append((done, total))
         )
         np.testing.assert_array_equal(found, expected)
+        assert isinstance(found.base.base, mmap)
     assert all(done <= total <= 40 for done, total in seen)
     whole, parts = (cache.info(tmp_path / name)[0].rows for name in ("whole", "parts"))
     assert whole == parts  # a row that is in two parts is computed once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from pathlib import Path
@@ -89,3 +90,29 @@ def test_the_smallest_limit_of_all_control_groups(
         (directory / use).write_text(f"{numbers[1]}\n")
         (directory / "memory.stat").write_text(f"anon 1\n{cache} {numbers[2]}\nfile 3\n")
     assert memory.available_memory() == 90000 - 30000 + 700
+
+
+def test_large_arrays_lie_in_a_file_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_MOST_IN_MEMORY", 4 * MIB)
+    made, small = (memory.large_zeros((rows, 2), np.float32, tmp_path / "cache") for rows in (MIB, MIB // 2))
+    before = anonymous_bytes()
+    made += 1
+    assert anonymous_bytes() - before < MIB
+    small += 1
+    assert anonymous_bytes() - before >= 3 * MIB
+    assert made.sum() == 2 * MIB == 2 * small.sum()
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_without_room_on_the_disk_large_arrays_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(memory, "_MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert memory.large_zeros((3, 2), np.float32, tmp_path).base is None
+
+
+def anonymous_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
