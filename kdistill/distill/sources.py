@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.blocks import BLOCK_UNITS, blocks_of_rows
 from ..data.dataset import Dataset
 from ..data.ragged import Outputs
 from ..losses.mixing import Mixing, mixed_answers
@@ -196,14 +197,21 @@ class Teachers:
         """Let each of several processes put the answers of models for its share of the rows into the teacher cache.
 
         So none of them computes all; where they have no directory for the cache in common, they give each other theirs.
+        Of many rows a process asks for a part of its share at a time, for rows in files are copied into memory.
         """
         if world.size == 1 or not args.teacher_cache or rows.hidden:
             return
-        share = rows.take(np.arange(world.rank, len(rows), world.size))
         for teacher in self.models:
             teacher.exchange(rows, args, world)  # those of an earlier run, which a host may lack
-            if len(share):
-                teacher.outputs(share, args, what=what)
+        parts = list(blocks_of_rows(rows.starts, world.size * BLOCK_UNITS))
+        for number, part in enumerate(parts, 1):
+            mine = np.arange(part.start + world.rank, part.stop, world.size)
+            share = rows.take(mine) if len(mine) else None
+            shown = what if len(parts) == 1 else f"{what}, part {number} of {len(parts)}"
+            for teacher in self.models:
+                if share is not None:
+                    teacher.outputs(share, args, what=shown)
+        for teacher in self.models:
             teacher.exchange(rows, args, world)
 
     def mixed(

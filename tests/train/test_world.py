@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from support.small_run import run_fields, small_config, small_dataset, small_model
 
 import kdistill as kd
+from kdistill.distill import sources
 from kdistill.distill.cache import teacher_logits
 from kdistill.distill.cache_exchange import exchange_answers
 from kdistill.distill.sources import Teachers
@@ -91,6 +93,23 @@ def test_caches_in_two_directories_have_the_same_answers_after_an_exchange(tmp_p
     assert {*asked} == {0}
     sizes = [path.stat().st_size for cache in caches for path in cache.glob("*.logits")]
     assert sizes[0] == sizes[1]  # nothing is there twice
+
+
+def test_many_rows_are_asked_for_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, asked = small_dataset(23), list[tuple[str, np.ndarray]]()
+    args = kd.DistillationTrainingArguments(**run_fields(tmp_path, {"num_train_epochs": 1}))
+    monkeypatch.setattr(sources, "BLOCK_UNITS", 20)  # tokens of a part of each process
+    monkeypatch.setattr(Teacher, "outputs", lambda self, rows, args, *, what: asked.append((what, rows)))
+    monkeypatch.setattr(Teacher, "exchange", lambda self, rows, args, world: None)
+    teachers = Teachers([Teacher(small_model(3))])
+    for world in (_OneOf(0, None), _OneOf(1, None)):
+        teachers.fill_cache(rows, args, world, what="training rows")
+    (first, _), parts = asked[0], len(asked) // 2
+    assert parts > 3
+    assert first == f"training rows, part 1 of {parts}"
+    assert max(len(of.ids) for _, of in asked) < 40
+    found = sorted(of.ids[start:end].tobytes() for _, of in asked for start, end in pairwise(of.starts))
+    assert found == sorted(rows.ids[start:end].tobytes() for start, end in pairwise(rows.starts))
 
 
 @pytest.mark.parametrize("rank", [0, 1])
