@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ ADDRESS_VARIABLE = "RAY_ADDRESS"
 """The variable of Ray's that names a cluster where no address is given."""
 
 
+_SECONDS_TO_ANSWER = 10
 _Item = TypeVar("_Item")
 
 
@@ -68,6 +70,24 @@ class Outcome(NamedTuple):
         if self.error is not None:
             raise self.error
         return self.value
+
+
+def _no_cluster(address: str, error: Exception) -> ConnectionError:
+    return ConnectionError(
+        f"ray_address is {address!r}, and no cluster of Ray could be used there ({' '.join(str(error).split())}); "
+        "expected the address that `ray start --head` has shown"
+    )
+
+
+def _check_that_somebody_listens(address: str) -> None:
+    """Raise ConnectionError where nobody does at host:port: Ray would look for two minutes and then end the program."""
+    host, _, port = address.rpartition(":")
+    if "/" in address or not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from error
 
 
 class Cluster:
@@ -113,15 +133,13 @@ class Cluster:
     def _connect(self, address: str) -> None:
         own: dict[str, Any] = {"num_cpus": get_num_threads(), "include_dashboard": False} if address == LOCAL else {}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        _check_that_somebody_listens(address)
         main = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGTERM) if main else None
         try:
             self.ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise ConnectionError(
-                f"ray_address is {address!r}, and no cluster of Ray could be used there "
-                f"({' '.join(str(error).split())}); expected the address that `ray start --head` has shown"
-            ) from error
+            raise _no_cluster(address, error) from error
         finally:
             if main and handler is not None:
                 signal.signal(signal.SIGTERM, handler)  # Ray has put its own there

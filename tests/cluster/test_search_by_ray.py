@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import warnings
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,14 @@ def test_rows_are_read_where_they_lie_in_the_object_store(cluster: str) -> None:
 def test_an_address_beside_a_connection_is_an_error(cluster: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="connected to a cluster of Ray already"):
         search(distillation_trainer(tmp_path), backend="ray", ray_address=cluster)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "127.0.0.1:99999"])
+def test_an_address_where_nobody_listens_is_named_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Cluster(address)
+    monkeypatch.setattr(found, "ray", types.SimpleNamespace(is_initialized=lambda: False))
+    with pytest.raises(ConnectionError, match=f"ray_address is '{address}', and no cluster of Ray could be used there"):
+        found.__enter__()
 
 
 # Drivers in processes of their own
