@@ -28,6 +28,7 @@ SMALL = {
     "offline_epochs": 60,  # long enough to be interrupted after the first
     "offline_trials": 2,
     "offline_jobs": 2,
+    "beside_recipe": {"augment": 1, "num_train_epochs": 1},
     "least_teacher": 0.0,
     "least_student": 0.0,
 }
@@ -65,6 +66,10 @@ def test_without_an_account_every_cell_runs_and_the_interrupted_job_has_the_same
     assert "doubles on this machine" in printed(notebook, "where-from")
     assert "the original's notebook misspelt temperature" in printed(notebook, "misspelt-job")
     assert "equal: True" in printed(notebook, "same-bits")
+    assert "(checked in" in printed(notebook, "ask-doctor")
+    assert "recipe tiny" in printed(notebook, "recipe-job")
+    exported = printed(notebook, "export-onnx")  # tests/oracle runs this cell with the packages
+    assert "checked with onnxruntime" in exported or 'pip install "kdistill[export]"' in exported
     assert printed(notebook, "delete") == "endpoints left: []\n"
     assert "nothing tried to leave this machine" in printed(notebook, "remove")
     page = TOOL["page"](notebook, NOTEBOOK.parent)
