@@ -28,7 +28,7 @@ SMALL = {
     "offline_epochs": 60,  # long enough to be interrupted after the first
     "offline_trials": 2,
     "offline_jobs": 2,
-    "beside_recipe": {"augment": 1, "num_train_epochs": 1},
+    "beside_recipe": {"augment": 1, "num_train_epochs": 1, "student_id": "L2-H16-A2"},  # narrower than its teacher
     "least_teacher": 0.0,
     "least_student": 0.0,
 }
