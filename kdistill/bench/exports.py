@@ -19,6 +19,7 @@ import numpy as np
 
 from ..compress.int8 import bytes_of_weights, quantize
 from ..data.dataset import Dataset
+from ..data.labels import NO_LABEL, labelled_rows
 from ..data.ragged import outputs_of
 from ..exporters.export import export
 from ..models.auto import load_model
@@ -195,7 +196,9 @@ def _why(error: Exception) -> str:
 
 
 def _of_logits(logits: Logits, rows: Dataset, model: Model) -> Figures:
-    """Return what the labels say of the logits, and which figure of it tells most."""
+    """Return what the labels say of the logits, and which figure of it tells most; nothing without labels."""
+    if not labelled_rows(rows.targets).any():  # rows that are made up are those of a classifier, whatever the model
+        return {"metrics": {}, "metric": None}
     task = task_for(model.config, rows.labels)
     metrics = dict(task.evaluate(outputs_of(logits, rows.starts, model.per_token), rows.targets))
     best = next((name for name in (task.best_metric, "accuracy", "pearson", "loss") if name in metrics), None)
@@ -259,9 +262,9 @@ def _started(program: Program, subject: Subject, files: Files, batch_size: int, 
     """Start the process of a program and yield it when it has evaluated all rows; it is ended afterwards."""
     path, rows = program.file(files), subject.rows
     singles = np.linspace(0, len(rows) - 1, min(SINGLES, len(rows))).astype(np.int64)
-    config, plain = files.loaded.config, Dataset(rows.ids, rows.types, rows.starts, rows.labels)
+    config, tokens = files.loaded.config, Dataset(rows.ids, rows.types, rows.starts, np.full(len(rows), NO_LABEL))
     logits = (config.num_labels, files.loaded.per_token)
-    job = Job(program.runtime, program.dtype, path, plain, batch_size, singles, threads, *logits)
+    job = Job(program.runtime, program.dtype, path, tokens, batch_size, singles, threads, *logits)
     # The modules of this process, wherever it found them.
     code = f"import sys; sys.path[:] = {sys.path!r}; from kdistill.bench.worker import work; work()"
     process = subprocess.Popen(

@@ -35,7 +35,7 @@ class Job(NamedTuple):
         runtime: one of those above.
         dtype: to compute in; None: the model's own.
         path: a model directory, or a graph's file.
-        dataset: the rows.
+        dataset: the rows, whose labels are not read.
         batch_size: of the passes in batches.
         singles: numbers of the rows that are evaluated one at a time, int64 (n,).
         threads: of the runtime.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from support.small_run import small_model, write_model, write_rows
+from support.small_run import small_config, small_model, write_model, write_rows
 
 import kdistill as kd
 from kdistill.bench import exports
@@ -77,6 +77,26 @@ def test_the_table_names_the_cpu_and_what_did_not_run(
     assert own.startswith("| kdistill-int8 | ")
     assert len(titles) == len(line) == len(own)
     assert left_out == "openvino-int8: not installed (onnx)"
+
+
+def test_a_tagger_is_measured_on_the_tags_of_rows_and_on_rows_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = kd.AutoTokenizer.from_pretrained(write_model(tmp_path / "model"))
+    tagger = kd.BertForTokenClassification(small_config(id2label={0: "O", 1: "B-x"}))
+    tagger.save_pretrained(tmp_path / "tagger")
+    tokenizer.save_pretrained(tmp_path / "tagger")
+    row = {"tokens": ["good", "film"], "tags": ["O", "B-x"]}
+    (tmp_path / "rows.jsonl").write_text(f"{json.dumps(row)}\n" * 3)
+    words = ("--model", tmp_path / "tagger", "--export", "kdistill-float32", "--rows", 3, "--json")
+    ((of_rows,), (made_up,)) = (
+        json.loads(run(capsys, *words, *data)[1].splitlines()[-1])["measured"]
+        for data in (("--data", tmp_path / "rows.jsonl"), ())
+    )
+    tags = tagger.forward([tokenizer("good film")["input_ids"]])[1:3].argmax(axis=1)
+    assert of_rows["metrics"]["accuracy"] == (tags == [0, 1]).mean()
+    assert (made_up["metrics"], made_up["metric"]) == ({}, None)
+    assert made_up["rows_per_second"] > 0
 
 
 def test_an_artefact_that_falls_back_to_float32_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
