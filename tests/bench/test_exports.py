@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from support.small_run import small_config, small_model, write_model, write_rows
+from support.small_texts import language_model
 
 import kdistill as kd
 from kdistill.bench import exports
@@ -156,6 +157,14 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], words: list[str], message
     status, output, errors = run(capsys, "--model", "L1-H8-A2", *words)
     assert (status, output) == (2, "")
     assert message in errors
+
+
+def test_a_variant_without_labels_is_called_by_its_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    language_model().save_pretrained(tmp_path / "words")
+    words = ("--model", "L1-H8-A2", "--variants", tmp_path / "words", "--rows", 3, "--export", "kdistill-float32")
+    status, _, errors = run(capsys, *words)
+    assert status == 2
+    assert f"--variants {tmp_path / 'words'} has no labels" in errors
 
 
 def test_what_transformers_has_no_form_for_is_told_by_the_field(
