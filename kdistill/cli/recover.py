@@ -19,7 +19,7 @@ from ..distill.objective import Distillation
 from ..hub import public_name
 from ..models.auto import AutoConfig, load_trained
 from ..models.model import Model
-from ..system.files import made_directory, read_json_object, write_json
+from ..system.files import is_leftover, made_directory, read_json_object, run_lock, write_json
 from ..system.output import check_new_directory
 from ..system.progress import Progress
 from ..text.classes import AutoTokenizer
@@ -54,8 +54,9 @@ def check_output(options: Namespace) -> None:
     output = Path(options.output)
     kept = output / ROUNDS_FILE
     if not kept.is_file():
-        # A run that is killed in its first pruning leaves this alone.
-        if not (options.resume and output.is_dir() and [of.name for of in output.iterdir()] == [_ROUNDS]):
+        # A run that is killed in its first pruning leaves this alone, and perhaps a file that it was writing.
+        there = [of.name for of in output.iterdir() if not is_leftover(of)] if output.is_dir() else []
+        if not (options.resume and there == [_ROUNDS]):
             check_new_directory("--output", options.output)
         return
     if not options.resume:
@@ -85,6 +86,9 @@ def prune_in_rounds(options: Namespace, layers: list[int] | int | None, prune: P
 
     Returns:
         What `prune` returns, of all rounds together, and the results of the last run.
+
+    Raises:
+        BlockingIOError: another process is doing these rounds.
     """
     shapes = AutoConfig.from_pretrained(options.model).layer_shapes()
     if layers is not None:
@@ -96,8 +100,8 @@ def prune_in_rounds(options: Namespace, layers: list[int] | int | None, prune: P
     kept: list[Figures] = there["figures"]
     if not there["finished"]:
         teaches = options.teacher or options.model
-        teacher, tokenizer = load_trained(teaches).freeze(), AutoTokenizer.from_pretrained(teaches)
-        with made_directory(work):
+        with made_directory(work), run_lock(work):
+            teacher, tokenizer = load_trained(teaches).freeze(), AutoTokenizer.from_pretrained(teaches)
             for number in range(max(1, len(kept)), rounds + 1):
                 place = work / str(number)
                 if number > len(kept):

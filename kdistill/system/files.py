@@ -166,8 +166,14 @@ def _without_non_finite(value: Any) -> Any:
 def delete_leftovers(directory: Path) -> None:
     """Delete the temporary files and directories that killed processes have left in `directory`."""
     for path in directory.glob(".*.tmp"):
-        if (match := _TEMPORARY.fullmatch(path.name)) and not _is_alive(int(match[1])):
+        if is_leftover(path):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def is_leftover(path: Path) -> bool:
+    """Return whether `path` has the name of a temporary file or directory whose process is gone."""
+    match = _TEMPORARY.fullmatch(path.name)
+    return match is not None and not _is_alive(int(match[1]))
 
 
 def _is_alive(process: int) -> bool:

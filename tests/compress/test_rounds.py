@@ -15,6 +15,7 @@ from support.small_run import write_model, write_rows
 from kdistill.cli import prune as command
 from kdistill.cli import recover
 from kdistill.cli.main import main
+from kdistill.system.files import run_lock
 from kdistill.train.directory import RunDirectory
 
 _TIMES = ("runtime", "second", "output")
@@ -118,11 +119,23 @@ def test_what_was_killed_before_anything_was_told_begins_anew(
     words, left, expected = whole
     output = tmp_path / "out"
     (output / "rounds" / "1" / "pruned").mkdir(parents=True)
+    (output / f".prune.json.{2**31 - 1}-0123abcd.tmp").touch()  # it was being written
     again = [*words, "--output", str(output)]
     assert main(again) == 2
     assert "which holds files; expected a new directory" in capsys.readouterr().err
     assert pruned(capsys, *again, "--resume") == expected
     assert (output / "model.safetensors").read_bytes() == (left / "model.safetensors").read_bytes()
+
+
+def test_two_processes_do_not_share_the_rounds(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = tmp_path / "out" / "rounds" / "1" / "pruned"
+    begun.mkdir(parents=True)
+    with run_lock(tmp_path / "out" / "rounds"):
+        assert main([*words, "--output", str(tmp_path / "out"), "--resume"]) == 2
+    assert "rounds is in use by another run (process" in capsys.readouterr().err
+    assert begun.is_dir()
 
 
 def test_a_finished_command_is_left_as_it_is(
