@@ -17,6 +17,7 @@ from ..models.configuration import read_config
 from ..models.head_names import ENCODER, named_head
 from ..system.output import check_new_directory
 from ..train.arguments import DistillationTrainingArguments
+from ..train.chosen_defaults import check_layers
 from .inputs import columns_of, read_arguments, rows_file
 from .recover import check_output, prune_in_rounds
 
@@ -32,6 +33,8 @@ def prune(options: Namespace) -> Figures:
     else:
         check_output(options)
     args = read_arguments(DistillationTrainingArguments, options)
+    if options.rounds is not None:
+        check_layers(args, new=False)
     head = named_head(read_config(options.model), language_models=True) or ENCODER
     words, data = options.vocabulary_from, rows_file(options.data, options, head)
     layers = options.first_layers if options.layers is None else _numbers(options.layers)

@@ -111,8 +111,9 @@ def choose_defaults(args: TrainingArguments, model: Model, dataset: Dataset, no_
         return None
     copies = copies_of(args, dataset, no_copies)
     values = NEW_LAYERS if preset is None or (preset.copies and not copies.number) else preset
-    if preset is not None and not args.is_given("learning_rate"):
-        _check_layers(args.recipe, preset, model)
+    if preset is not None:
+        own = "" if _has_shape(model, preset) else f"its own student, {preset.student} (leave --student out), or "
+        check_layers(args, new=model.has_new_layers, own_student=own)
     rows = len(dataset) * (1 + copies.number)
     chosen = _values_of(values, args, rows, task_for(model.config, dataset.labels))
     args.choose(({"augment": copies.number} if preset is not None and preset.copies else {}) | chosen)
@@ -130,16 +131,23 @@ def choose_defaults(args: TrainingArguments, model: Model, dataset: Dataset, no_
     return "\n".join(lines) or None
 
 
-def _check_layers(name: str, preset: Preset, model: Model) -> None:
-    """Raise ValueError for a model whose layers are not those that the preset's learning rate is for."""
-    if model.has_new_layers == preset.new_layers:
+def check_layers(args: TrainingArguments, *, new: bool, own_student: str = "") -> None:
+    """Raise ValueError where the recipe is to choose a learning rate, and it has one for other layers.
+
+    Args:
+        args: the arguments of the run.
+        new: whether the layers of the model are new, see `Model.has_new_layers`.
+        own_student: what the recipe names in place of the model, as the beginning of what is expected; empty where
+            another model is out of the question.
+    """
+    preset = STUDENT_PRESETS.get(args.recipe)
+    if preset is None or args.is_given("learning_rate") or new == preset.new_layers:
         return
     kinds = "pretrained, or copied from the teacher", "new"
-    suited = ["auto", *(other for other, of in STUDENT_PRESETS.items() if of.new_layers == model.has_new_layers)]
-    own = "" if _has_shape(model, preset) else f"its own student, {preset.student} (leave --student out), or "
+    suited = ["auto", *(other for other, of in STUDENT_PRESETS.items() if of.new_layers == new)]
     raise ValueError(
-        f"recipe is {name!r}, whose learning rate of {preset.learning_rate:g} is for layers that are "
-        f"{kinds[preset.new_layers]}, and the student's are {kinds[model.has_new_layers]}; expected {own}another "
+        f"recipe is {args.recipe!r}, whose learning rate of {preset.learning_rate:g} is for layers that are "
+        f"{kinds[preset.new_layers]}, and the student's are {kinds[new]}; expected {own_student}another "
         f"recipe: {' or '.join(map(repr, suited))}"
     )
 

@@ -340,6 +340,7 @@ def test_what_cannot_be_pruned_is_refused(tmp_path: Path, capsys: pytest.Capture
         ("--heads", "0.5", "--eval", rows): "--eval is given, and the pruned model learns nothing; expected --rounds N",
         ("--heads", "0.5", "--alpha", "0.1"): "expected --rounds N, in which it is pruned and distilled, or --teacher",
         ("--heads", "0.5", "--rounds", "0"): "--rounds is 0; expected at least 1",
+        ("--heads", "0.5", "--rounds", "1", "--recipe", "tiny"): "expected another recipe: 'auto' or 'small'",
     }.items():
         assert message in refused(capsys, *command, *words)
     unlabelled = ("--model", model, "--data", tmp_path / "texts.tsv", "--output", tmp_path / "out")
