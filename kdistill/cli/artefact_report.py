@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,11 @@ def is_artefact(directory: Path) -> bool:
 def report_artefact(options: Namespace) -> dict[str, Any]:
     """Measure the artefact `--model` on `--eval`, and on `--holdout`; write it down in its card, return the figures.
 
-    Training rows, which are optional, tell what text the held-out ones share with them.
+    Training rows, which are optional, tell what text the held-out ones share with them. Warns where there is no card.
+
+    Raises:
+        ValueError: an option is about a run, or there are no labelled rows to measure on.
+        FileExistsError: somebody else wrote the README.md.
     """
     directory = Path(options.model)
     for name in _OF_A_RUN:
@@ -87,4 +92,6 @@ def report_artefact(options: Namespace) -> dict[str, Any]:
     del figures["training_dtype"]  # it was trained elsewhere
     if card.is_file():
         write_text(card, with_measured(card.read_text("utf-8"), name_of(options.eval), figures))
+    else:
+        warnings.warn(f"{card}, which quantize wrote, is missing, so the figures are not kept there", stacklevel=2)
     return figures

@@ -88,6 +88,10 @@ def test_a_report_measures_an_artefact_and_completes_its_card(
     assert f"| accuracy | {found['accuracy']:.4f} |" in card
     begin, end = card.index("## Measured"), card.index("## Format")
     assert card[:begin] + card[end:] == before
+    (int8 / "README.md").unlink()
+    assert main(["report", "--model", str(int8), "--eval", str(rows)]) == 0
+    assert "README.md, which quantize wrote, is missing, so the figures are not kept" in capsys.readouterr().err
+    assert not (int8 / "README.md").exists()
 
 
 @pytest.mark.parametrize(
