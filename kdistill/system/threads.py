@@ -16,21 +16,21 @@ from numpy.typing import NDArray
 from .. import _core
 from .control_groups import cpu_quota
 
+# What MPI launchers tell a process about how many they have started on its host: Open MPI; MPICH and Intel MPI;
+# MVAPICH2.
+_NEIGHBOURS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_LOCAL_SIZE")
 _num_threads: int | None = None
 _num_threads_here: ContextVar[int | None] = ContextVar("kdistill.num_threads", default=None)
 
 
-# What MPI launchers tell a process about how many they have started on its host: Open MPI, MPICH and Intel MPI.
-_NEIGHBOURS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
-
-
 def _available_cpus() -> int:
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cpus = min(cpus, cpu_quota() or cpus)
+    host = os.cpu_count() or 1
+    quota = min(host, cpu_quota() or host)
     told = [os.environ[name] for name in _NEIGHBOURS if name in os.environ]
-    if told and told[0].isdigit() and int(told[0]) > 1:  # which share the host, whether the launcher binds them or not
-        cpus = min(cpus, max(1, (os.cpu_count() or 1) // int(told[0])))
-    return cpus
+    processes = int(told[0]) if told and told[0].isdigit() else 1
+    # They share what the host and its quota give. Of the affinity, a launcher may have given each one a part already.
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else host
+    return min(own, max(1, quota // max(1, processes)))
 
 
 def _checked_threads(n: int, source: str) -> int:

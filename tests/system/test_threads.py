@@ -18,6 +18,7 @@ from support.paths import ROOT
 
 import kdistill as kd
 from kdistill import _core
+from kdistill.system import threads as defaults
 from kdistill.system.threads import aligned_zeros, isa_level, using_num_threads
 
 
@@ -95,6 +96,31 @@ def test_threads_by_default() -> None:
     assert run.stdout.strip() == str(min(len(os.sched_getaffinity(0)), 256)), run.stderr
     assert in_a_new_process(script, KDISTILL_NUM_THREADS="").stdout == run.stdout
     assert in_a_new_process(script, KDISTILL_NUM_THREADS="7").stdout.strip() == "7"
+
+
+@pytest.mark.parametrize(
+    ("told", "affinity", "quota", "expected"),
+    [
+        ({}, 64, None, 64),
+        ({}, 64, 4, 4),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, 64, None, 16),
+        ({"MPI_LOCALNRANKS": "4"}, 64, 8, 2),  # the quota is that of all of them
+        ({"MV2_COMM_WORLD_LOCAL_SIZE": "4"}, 64, None, 16),
+        ({"MPI_LOCALNRANKS": "4"}, 2, None, 2),  # each is bound to its own
+        ({"MPI_LOCALNRANKS": "100"}, 64, None, 1),
+    ],
+)
+def test_processes_of_a_launcher_share_the_cpus_of_their_host(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, str], affinity: int, quota: int | None, expected: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(affinity))
+    monkeypatch.setattr(defaults, "cpu_quota", lambda: quota)
+    for name in defaults._NEIGHBOURS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert defaults._available_cpus() == expected
 
 
 @pytest.mark.parametrize(
