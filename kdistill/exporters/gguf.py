@@ -6,6 +6,7 @@ A file holds all that a program needs: tensors, sizes, labels and the tokenizer.
 from __future__ import annotations
 
 import tempfile
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -51,20 +52,19 @@ def build(model: Model, dtype: str, tokenizer: PreTrainedTokenizerFast | None) -
     }
     with tempfile.TemporaryDirectory(prefix="kdistill-") as directory:
         path = Path(directory) / "model.gguf"
-        writer = GGUFWriter(path, ARCHITECTURE)
-        writer.add_type("model")
-        writer.add_name(type(model).__name__)
-        writer.add_file_type(kinds[dtype])
-        writer.add_quantization_version(GGML_QUANT_VERSION)
-        write_sizes(writer, model)
-        write_tokenizer(writer, tokenizer, model.config.vocab_size)
-        tensors = tensors_of(model)
-        for name, values in tensors.items():
-            _add(writer, name, values, dtype)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        with closing(GGUFWriter(path, ARCHITECTURE)) as writer:
+            writer.add_type("model")
+            writer.add_name(type(model).__name__)
+            writer.add_file_type(kinds[dtype])
+            writer.add_quantization_version(GGML_QUANT_VERSION)
+            write_sizes(writer, model)
+            write_tokenizer(writer, tokenizer, model.config.vocab_size)
+            tensors = tensors_of(model)
+            for name, values in tensors.items():
+                _add(writer, name, values, dtype)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
         return Built(path.read_bytes(), (), (), check_written(path, tensors), None)
 
 
