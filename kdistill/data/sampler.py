@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-_BUCKET_ROWS = (
-    1 << 20
-)  # sorted at once: 40 MB; above that the numbers are drawn anew for each bucket, in 5 ms a million
+# Sorted at once, in 40 MB; of more rows the numbers are drawn anew for each bucket, in 5 ms a million.
+_BUCKET_ROWS = 1 << 20
 
 
 class RandomSampler:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..system.notebook import folded, html_table
+from .config import shape_name
 from .configuration import Config
 from .head_names import LABELLED
 from .initialization import WORD_EMBEDDINGS
@@ -25,7 +26,7 @@ def in_one_line(name: str, config: Config, layout: Sequence[Tensor], state: str)
     pruned = "" if config.pruned_heads is None else f"heads {heads}, "
     labels = f"{config.num_labels} labels, " if config.head in LABELLED else ""
     return (
-        f"{name}(L{config.num_hidden_layers}-H{config.hidden_size}-A{config.num_attention_heads}, {pruned}"
+        f"{name}({shape_name(config)}, {pruned}"
         f"feed-forward {units}, vocabulary {config.vocab_size}, {labels}"
         f"{count_parameters(layout):,} parameters{state and f', {state}'})"
     )
