@@ -117,6 +117,20 @@ def test_sizes_and_labels_are_those_of_the_model(tmp_path: Path) -> None:
     assert fields["tokenizer.ggml.token_type_count"] == 1
 
 
+def test_a_full_disk_leaves_no_file_open_and_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+
+    def full(writer: Any) -> None:
+        opened.extend(writer.fout)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gguf.GGUFWriter, "write_tensors_to_file", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        exported(small("Bert", "Model"), tmp_path / "m.gguf", processing_class=bert_tokenizer(tmp_path / "t"))
+    assert [file.closed for file in opened] == [True]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["t"]
+
+
 @pytest.mark.parametrize("width", [32, 60])
 def test_int8_is_blocks_with_a_scale_where_rows_are_cut_into_32(tmp_path: Path, width: int) -> None:
     model = small("Bert", "ForSequenceClassification", hidden_size=width, num_attention_heads=4, intermediate_size=64)
