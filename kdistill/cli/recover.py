@@ -30,6 +30,7 @@ from ..train.encoding import name_of, tokenizer_for
 from ..train.recipe import Provenance
 from ..train.state import read_figures
 from ..trainers import DistillationTrainer
+from .data_files import FORMAT
 from .inputs import command_of, dataset_of, read_arguments
 from .report import started_from_pruned
 
@@ -37,10 +38,12 @@ Figures = dict[str, Any]
 Prune = Callable[..., Figures]
 """(model, output, **shares and what else is asked for) -> figures."""
 ROUNDS_FILE, _ROUNDS = "prune.json", "rounds"
-# What makes the pruned models; the arguments of the training are checked by the run that is resumed.
+# What makes the pruned models, and how rows are read; the arguments of the training are checked by the run that is
+# resumed.
 _ASKED = (
     *("model", "data", "rounds", "heads", "feed_forward", "scope", "rows", "teacher"),
     *("layers", "first_layers", "vocabulary", "vocabulary_from", "keep"),
+    *("text_column", "text_pair_column", "label_column", *FORMAT),
 )
 
 

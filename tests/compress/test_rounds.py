@@ -174,6 +174,7 @@ def test_a_resumed_command_must_ask_for_the_same(
         ("--heads", "0.5"): "--heads is 0.5, and was 0.25 when the rounds in ",
         ("--rounds", "3"): "--rounds is 3, and was 2 when",
         ("--keep", "3"): "--keep is 3, and was None when",
+        ("--label-column", "other"): "--label-column is other, and was None when",
     }.items():
         capsys.readouterr()
         assert main([*again, *changed]) == 2
