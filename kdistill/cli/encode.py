@@ -14,7 +14,7 @@ from .data_files import FORMAT, file_format
 from .inputs import columns_of, read_arguments
 
 Figures = dict[str, Any]
-_MOST_LABELS = 100  # more are counted
+_MOST_LABELS = 100  # more are counted alone
 
 
 def encode(options: Namespace) -> Figures:
@@ -42,6 +42,7 @@ def encode(options: Namespace) -> Figures:
         "max_length": header.max_length,
         "truncated": header.cut,
         "bytes": sum(sum(shard.bytes.values()) for shard in header.shards),
-        "labels": list(header.values) if len(header.values) <= _MOST_LABELS else len(header.values),
+        "num_labels": len(header.values),
+        "labels": list(header.values) if len(header.values) <= _MOST_LABELS else None,
         "runtime": seconds,
     }

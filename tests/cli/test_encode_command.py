@@ -30,7 +30,7 @@ def test_a_model_is_fine_tuned_on_token_files_as_on_the_file(
     data = ("--data", tmp_path / "part-*.jsonl", "--tokenizer", model)
     figures = run(capsys, "encode", *data, "--output", tokens, "--shard-rows", 7, "--max-length", 16)
     assert (figures["n"], figures["shards"], figures["truncated"]) == (20, 4, 0)
-    assert figures["labels"] == ["neg", "pos"]
+    assert (figures["num_labels"], figures["labels"]) == (2, ["neg", "pos"])
     for name, source in (("text", tmp_path / "rows.jsonl"), ("tokens", tokens)):
         words = ("--train", source, "--eval", source, "--output-dir", tmp_path / name, "--max-steps", 3)
         run(capsys, "finetune", "--model", model, *words)
