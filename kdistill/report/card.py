@@ -62,7 +62,7 @@ def model_card(report: Report, metadata: CardMetadata, pictures: Sequence[str] =
         *_pictures(pictures),
         _data(report),
         _training(report),
-        _environment(report),
+        _environment(),
         _usage(report),
     ]
     return "\n\n".join(sections) + "\n"
@@ -131,7 +131,7 @@ def _training(report: Report) -> str:
     return f"## Training\n\n{state.global_step:,} steps of AdamW in {duration}{together}.{chosen}\n\n{arguments}"
 
 
-def _environment(report: Report) -> str:
+def _environment() -> str:
     config = show_config()
     rows = [["CPU", cpu_name()], ["kdistill", str(config.pop("version"))]]
     rows += [[name, str(value)] for name, value in config.items()]
