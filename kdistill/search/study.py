@@ -15,10 +15,11 @@ import os
 import re
 import secrets
 import socket
+import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +51,8 @@ _KINDS_OF_TRIAL = {
 HOST_VARIABLE = "KDISTILL_HOST"
 """The variable that names this machine where its host name is another at each start, as that of a container is."""
 _KINDS_OF_WORKER = {"host": str, "lock": str}
+# Optuna makes the tables of a new database in several steps, in which another process that makes them, too, fails.
+_TRIES, _BETWEEN_TRIES = 5, 0.2  # the latter in seconds
 
 
 class BestRun(NamedTuple):
@@ -122,9 +125,13 @@ def open_journal(path: str | os.PathLike[str]) -> Any:
 
 
 def _open_url(optuna: Any, url: str) -> Any:
-    from sqlalchemy.exc import SQLAlchemyError  # Optuna opens databases with SQLAlchemy
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # Optuna opens databases with SQLAlchemy
 
     try:
+        for _ in range(_TRIES - 1):
+            with suppress(DBAPIError):
+                return optuna.storages.get_storage(url)
+            time.sleep(_BETWEEN_TRIES)
         return optuna.storages.get_storage(url)
     except (SQLAlchemyError, ImportError) as error:
         reason = _without_password(str(error).splitlines()[0])

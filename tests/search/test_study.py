@@ -56,6 +56,25 @@ def test_draws_follow_from_the_seed(tmp_path: Path) -> None:
     assert ours == alphas(5)
 
 
+def test_a_database_that_another_process_is_making_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlalchemy.exc import IntegrityError
+
+    real, tries = optuna.storages.get_storage, []
+
+    def busy_at_first(url: str) -> Any:
+        tries.append(url)
+        if len(tries) == 1 and isinstance(url, str):  # what SQLite says to the second of two that begin together
+            raise IntegrityError("INSERT", None, Exception("UNIQUE constraint failed: alembic_version.version_num"))
+        return real(url)
+
+    monkeypatch.setattr(optuna.storages, "get_storage", busy_at_first)
+    trainer = distillation_trainer(tmp_path / "out")
+    search(trainer, n_trials=1, storage=f"sqlite:///{tmp_path}/study.db")
+    assert (tries[0], states(trainer)) == (tries[1], ["COMPLETE"])
+
+
 def test_no_draw_is_repeated(tmp_path: Path) -> None:
     """Neither one of `model_init`, nor one before an error of `hp_space`, nor those of an earlier version's study."""
 
