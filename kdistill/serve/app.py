@@ -129,7 +129,7 @@ class Service:
             job.future.set_exception(Disconnected())
 
 
-class Predictions:
+class Endpoint:
     """The endpoint that answers texts."""
 
     def __init__(self, service: Service) -> None:
@@ -262,10 +262,10 @@ def make_app(service: Service) -> Starlette:
         sentence = f"{error.detail}; expected POST /invocations or /predict, or GET /ping, /health or /metrics"
         return JSONResponse({"error": sentence}, error.status_code, error.headers)
 
-    predictions = Predictions(service)
+    endpoint = Endpoint(service)
     routes = [
-        Route("/invocations", predictions, methods=["POST"]),
-        Route("/predict", predictions, methods=["POST"]),
+        Route("/invocations", endpoint, methods=["POST"]),
+        Route("/predict", endpoint, methods=["POST"]),
         Route("/ping", ping),
         Route("/health", health),
         Route("/metrics", metrics),

@@ -15,7 +15,7 @@ from ..models.flops import forward_flops
 from ..models.model import Model
 from ..system.unicode import encodable
 from ..tasks.pipelines import FUNCTIONS, apply_function
-from ..tasks.predictions import Predictions, predictions_of
+from ..tasks.predictions import LabelPredictions, predictions_of
 from ..tasks.registry import task_for
 from ..text.blocks import Input, TokenRow
 from ..text.classes import AutoTokenizer
@@ -140,5 +140,5 @@ class Classifier:
         if form.function_to_apply is not None:
             scores = apply_function(logits, form.function_to_apply)
         top_k = 1 if form.top_k is NOT_GIVEN else len(self.labels) if form.top_k is None else form.top_k
-        best = Predictions(self.labels, scores, np.ones(scores.shape, np.bool_), False, top_k=top_k).as_pipeline()
+        best = LabelPredictions(self.labels, scores, np.ones(scores.shape, np.bool_), False, top_k=top_k).as_pipeline()
         return [labels[0] for labels in best] if form.top_k is NOT_GIVEN else best

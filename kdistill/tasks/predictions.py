@@ -19,7 +19,7 @@ ALL_DIGITS = 17
 
 
 @dataclass(frozen=True)
-class Predictions:
+class LabelPredictions:
     """The predictions of rows.
 
     Attributes:
@@ -129,7 +129,7 @@ def predictions_of(
     threshold: float | None = None,
     top_k: int | None = None,
     texts: Mapping[str, Sequence[str]] | None = None,
-) -> Predictions:
+) -> LabelPredictions:
     """Return what a model of this task predicts.
 
     Args:
@@ -138,7 +138,7 @@ def predictions_of(
         names: of the labels.
         threshold: the probability that a label must exceed. Of one label, a row has no prediction where the best does
             not. None: as the task decides.
-        top_k: as in `Predictions`.
+        top_k: as in `LabelPredictions`.
         texts: likewise.
 
     Raises:
@@ -153,4 +153,4 @@ def predictions_of(
     if threshold is not None and chosen is not None:
         chosen = chosen & (scores > threshold)
     several = chosen is not None and not task.one_label
-    return Predictions(names, scores, chosen, several, texts or {}, top_k)
+    return LabelPredictions(names, scores, chosen, several, texts or {}, top_k)

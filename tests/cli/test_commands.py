@@ -20,7 +20,7 @@ from kdistill.cli import main as cli
 from kdistill.cli.command_list import COMMANDS
 from kdistill.cli.inputs import read_arguments
 from kdistill.models.classes import BertForSequenceClassification
-from kdistill.tasks.predictions import Predictions
+from kdistill.tasks.predictions import LabelPredictions
 from kdistill.text.classes import AutoTokenizer
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.fields import argument_types
@@ -356,11 +356,11 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir
 def test_predictions_are_written_whole_or_not_at_all(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model_dir: Path, rows: Path
 ) -> None:
-    def fail_midway(self: Predictions, file: TextIO, *_: object) -> None:
+    def fail_midway(self: LabelPredictions, file: TextIO, *_: object) -> None:
         file.write("index\tprediction\n")
         raise OSError("disk full")
 
-    monkeypatch.setattr(Predictions, "write_tsv", fail_midway)
+    monkeypatch.setattr(LabelPredictions, "write_tsv", fail_midway)
     (tmp_path / "predictions").write_text("earlier")
     words = ["predict", "--model", model_dir, "--data", rows, "--output", tmp_path / "predictions"]
     assert cli.main([str(word) for word in words]) == 2
