@@ -39,6 +39,26 @@ def resumable_result(tmp_path_factory: pytest.TempPathFactory, _own_cache: None)
     return result(output_dir)
 
 
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a small model that `artefact` is made of."""
+    from support.small_run import write_model
+
+    return write_model(tmp_path_factory.mktemp("original") / "model")
+
+
+@pytest.fixture(scope="session")
+def artefact(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of an int8 artefact, by `kd.quantize` and `labelled_rows(24)`. Tests change copies of it."""
+    from support.small_run import labelled_rows
+
+    import kdistill as kd
+
+    directory = tmp_path_factory.mktemp("artefact") / "int8"
+    kd.quantize(original, labelled_rows(24), directory)
+    return directory
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which tests could not run on this machine, and why, in words a reader of a log finds."""
     skipped = terminalreporter.stats.get("skipped", [])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from support.small_architectures import write_encoder
-from support.small_run import sentences, small_model, write_model, write_rows
+from support.small_run import labelled_rows, sentences, small_model, write_rows
 
 import kdistill as kd
 from kdistill.compress.int8 import int8_tensors
@@ -20,20 +20,8 @@ from kdistill.models.auto import load_trained
 from kdistill.models.registry import ARCHITECTURES
 from kdistill.serve.classifier import Classifier
 
-ROWS = [{"text": text, "label": label} for text, label in sentences(24)]
+ROWS = labelled_rows(24)
 BATCH = [[2, 5, 9, 3], [2, 6, 3], [2, 7, 12, 10, 11, 8, 3]]
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("original") / "model")
-
-
-@pytest.fixture(scope="module")
-def artefact(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("artefact") / "int8"
-    kd.quantize(original, ROWS, directory)
-    return directory
 
 
 def copy_of(artefact: Path, directory: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from support.small_run import VOCABULARY, sentences, small_config, small_dataset, small_model, write_model
+from support.small_run import VOCABULARY, labelled_rows, sentences, small_config, small_dataset, small_model
 from support.small_texts import language_model
 
 import kdistill as kd
@@ -19,20 +19,8 @@ from kdistill.models.auto import load_trained
 from kdistill.models.golden import Golden, computed_by
 from kdistill.models.quantization import read_quantization
 
-ROWS = [{"text": text, "label": label} for text, label in sentences(24)]
+ROWS = labelled_rows(24)
 BATCH = kd.pack([[2, 5, 9, 3], [2, 6, 3], [2, 7, 8, 3]])
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("original") / "model")
-
-
-@pytest.fixture(scope="module")
-def artefact(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("artefact") / "int8"
-    kd.quantize(original, ROWS, directory)
-    return directory
 
 
 def answering(logits: np.ndarray) -> Any:

@@ -67,6 +67,10 @@ def sentences(n: int, seed: int = 0) -> list[tuple[str, int]]:
     return rows
 
 
+def labelled_rows(n: int) -> list[dict[str, object]]:
+    return [{"text": text, "label": label} for text, label in sentences(n)]
+
+
 def write_rows(path: Path, n: int, seed: int = 0) -> Path:
     lines = [f"{text}\t{label}" for text, label in sentences(n, seed)]
     path.write_text("sentence\tlabel\n" + "\n".join(lines) + "\n")
