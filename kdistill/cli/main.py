@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -19,13 +20,14 @@ from ..system.progress import say
 from ..train.arguments import TrainingArguments
 from ..train.world import ALONE, World, current_world, launched_processes
 from .command_line import parse
-from .options import CommandLineError
+from .options import CommandLineError, build_parsers, options_of
 
 _BAD_INPUT = (ValueError, TypeError, OSError, ImportError)
 _FAILED = (ArithmeticError, RuntimeError, MemoryError)
 _TOGETHER = ("finetune", "distill")  # commands that several processes of an MPI launcher run together
 _TABLES = ("per_class", "confusions")
 _MOST_CONFUSIONS = 10
+_ABOUT_AN_ARGUMENT = re.compile("([a-z][a-z0-9_]*)(?= is | has | ')")
 _ONE_LINE = str.maketrans("\t\n\r", "   ")  # a label's name may hold any of them
 
 
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def on_error(sentence: str) -> None:
         if world.leads or not world.met:  # otherwise rank 0 knows, and says it
-            _say_error(sentence)
+            _say_error(_as_typed(sentence, getattr(options, "command", None)))
 
     def on_interrupt() -> None:
         if world.leads:
@@ -217,6 +219,15 @@ def _shown(value: Any) -> str:
 
 def _sentence(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _as_typed(sentence: str, command: str | None) -> str:
+    """Return a sentence that begins with an argument's name in Python with the name of the command's option for it."""
+    begins = _ABOUT_AN_ARGUMENT.match(sentence)
+    if begins is None or command is None:
+        return sentence
+    name = f"--{begins[1].replace('_', '-')}"
+    return f"{name}{sentence[begins.end(1) :]}" if name in options_of(build_parsers()[1][command]) else sentence
 
 
 def _say_error(sentence: str) -> None:

@@ -341,7 +341,7 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir
     predict = ["predict", "--model", model_dir, "--data", rows, "--output", tmp_path]
     assert f"--output is '{tmp_path}', a directory; expected the file to write" in error_of(capsys, *predict)
     dropout = [*finetune[:-1], tmp_path / "out", "--attention-probs-dropout-prob", "1"]
-    assert "attention_probs_dropout_prob is 1.0; expected 0 <= " in error_of(capsys, *dropout)
+    assert "--attention-probs-dropout-prob is 1.0; expected 0 <= " in error_of(capsys, *dropout)
     assert not (tmp_path / "predictions").exists()
     assert "fields" in error_of(
         capsys, "predict", "--model", model_dir, "--data", ragged, "--output", tmp_path / "predictions"

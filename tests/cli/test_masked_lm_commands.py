@@ -160,7 +160,7 @@ def test_what_a_language_model_cannot_do_is_refused(
         (["bench", *on], "predicts hidden words, and bench compares logits of texts"),
         (["serve", *on], "the model is one for masked-lm, and only classifiers of whole texts are served"),
         (["finetune", *train, "--num-labels", "2"], "--num-labels is 2, and hidden words have no labels; leave it out"),
-        (["finetune", *train, "--label-column", "x"], "label_column is 'x', and a language model reads texts alone"),
+        (["finetune", *train, "--label-column", "x"], "--label-column is 'x', and a language model reads texts alone"),
         (["evaluate", *on, "--data", labelled, "--task", "text-classification"], "the model is one for masked-lm"),
     ):
         assert message in failure(command, capsys)

@@ -124,7 +124,7 @@ def test_what_cannot_be_is_one_message(
         ([*made, *train, "--label-names", "a,b"], "--label-names is a,b, and answers to questions have no labels"),
         ([*made, *train, "--problem-type", "regression"], "a model for question-answering has none: only text-class"),
         ([*made, *train, "--num-labels", "3"], "--num-labels is 3; a model that answers questions has 2 outputs"),
-        ([*made, *train, "--max-length", "10", "--doc-stride", "7"], "doc_stride is 7, the tokens that two windows"),
+        ([*made, *train, "--max-length", "10", "--doc-stride", "7"], "--doc-stride is 7, the tokens that two windows"),
         ([*made, "--train", str(files / "ask.jsonl")], "rows without a label"),
         (["predict", "--model", str(model), "--text", "good"], "expected --text-pair, the context"),
         (["predict", "--model", str(model), "--data", str(files / "dev.jsonl"), "--output", "x.tsv"], "in .jsonl"),

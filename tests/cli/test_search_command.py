@@ -85,7 +85,7 @@ def test_best_run_is_what_distill_reads(capsys: pytest.CaptureFixture[str]) -> N
     assert cli.main(["report", "--model", "again", "--search-trials", "0"]) == 0
     assert "hyperparameter search" not in Path("again/README.md").read_text()
     assert cli.main(["report", "--model", "again", "--search-trials", "-1"]) == 2
-    assert "search_trials is -1; expected a whole number >= 0" in capsys.readouterr().err
+    assert "--search-trials is -1; expected a whole number >= 0" in capsys.readouterr().err
 
 
 def test_trials_are_shown_and_the_command_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,11 +126,11 @@ def test_options_are_the_arguments_with_their_defaults() -> None:
 def test_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     Path("other.toml").write_text('lerning_rate = {type = "float", low = 1e-3, high = 3e-2}')
     for words, message in (
-        (["--hp-space", "other.toml"], "hp_space has 'lerning_rate', which is not a hyperparameter; did you mean"),
-        (["--n-trials", "0"], "n_trials is 0"),
-        (["--sampler", "grid"], "sampler is 'grid'; expected one of 'tpe', 'random'"),
+        (["--hp-space", "other.toml"], "--hp-space has 'lerning_rate', which is not a hyperparameter; did you mean"),
+        (["--n-trials", "0"], "--n-trials is 0"),
+        (["--sampler", "grid"], "--sampler is 'grid'; expected one of 'tpe', 'random'"),
         (["--resume"], "there is no option --resume"),
-        (["--output-dir", "train.tsv"], "output_dir 'train.tsv' is a file; expected a directory"),
+        (["--output-dir", "train.tsv"], "--output-dir 'train.tsv' is a file; expected a directory"),
     ):
         status, output, errors = run(capsys, *words)
         assert (status, output) == (2, "")

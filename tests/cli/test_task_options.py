@@ -117,11 +117,11 @@ def test_options_that_do_not_fit(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert "the metric 'f1' is not one of a model for regression; expected one of mse" in error_of(
         capsys, *distill, "--metrics", "f1"
     )
-    assert "metric_for_best_model is 'accuracy'; expected for regression one of loss, mse" in error_of(
+    assert "--metric-for-best-model is 'accuracy'; expected for regression one of loss, mse" in error_of(
         capsys, *distill, "--metric-for-best-model", "accuracy"
     )
     message = error_of(capsys, *distill, "--metric-for-best-model", "aucc")
-    assert "metric_for_best_model is 'aucc'; expected for regression one of loss, mse, pearson, spearmanr" in message
+    assert "--metric-for-best-model is 'aucc'; expected for regression one of loss, mse, pearson, spearmanr" in message
     evaluate = ["evaluate", "--model", teacher, "--data", paths["scores.csv"]]
     assert "there is no metric 'auc'" in error_of(capsys, *evaluate, "--metrics", "auc")
     finetune = ["finetune", "--model", base, "--train", paths["lists.csv"], *out]

@@ -170,7 +170,7 @@ def test_what_does_not_fit_is_refused(
         capsys, "serve", "--model", tagger
     )
     weighted = ("finetune", "--model", tagger, "--train", inputs / "dev.conll", *out, "--pos-weight", "balanced")
-    assert "pos_weight is given with problem_type 'single_label_classification'; expected class_weights" in refused(
+    assert "--pos-weight is given with problem_type 'single_label_classification'; expected class_weights" in refused(
         capsys, *weighted
     )
     assert "the student is a model for token-classification and the teacher one for text-classification" in refused(
