@@ -36,7 +36,7 @@ from ..models.checkpoint import WEIGHTS_FILE
 from ..models.configuration import CONFIG_FILE
 from ..report.summary import sentences, table
 from ..search.study import HOST_VARIABLE
-from ..system.files import atomic_path, read_json_object, write_json
+from ..system.files import atomic_path, read_json_object, verify_manifest, write_json
 from ..system.progress import say
 from ..text.saved_files import TOKENIZER_FILES
 from ..train.arguments import DistillationTrainingArguments
@@ -52,7 +52,7 @@ from ..train.directory import (
 from ..train.failures import NOTHING_LOST
 from ..train.presets import STUDENT_PRESETS
 from ..train.publishing import check_publishing
-from ..train.state import STATE_FILE
+from ..train.state import STATE_FILE, TrainerState
 from ..train.world import ALONE, World, current_world, launched_processes, require_same
 from .container import CHANNELS, FAILURE, Container, config_directory, output_directory, read_hyperparameters
 from .hyperparameters import Hyperparameters, merged, read_words, token_in, understood
@@ -181,6 +181,7 @@ class _Work:
         finished = self._world.share(self._finished())
         failed: dict[str, str] = {}
         if finished is None:
+            self._go_back_to_best_weights()
             give_files(self._world, self._directory)
             os.environ.setdefault("KDISTILL_CACHE", str(self._container.checkpoints / TEACHER_CACHE))
             if self._container.host is not None:
@@ -263,6 +264,26 @@ class _Work:
                 f"{checkpoints} holds the checkpoints of a job with {'; '.join(changes)}; give this job other "
                 "checkpoints, or the hyperparameters and channels of that one"
             )
+
+    def _go_back_to_best_weights(self) -> None:
+        """Delete the newest checkpoints whose best weights so far came back damaged, or not at all.
+
+        What was trained since then is trained once more, and the job ends with the weights of an undisturbed one: a
+        command can only warn that it keeps the best of later evaluations, and nobody reads a job's log meanwhile.
+        """
+        is_finished = (self._directory / STATE_FILE).is_file()
+        if not _holds_run(self._directory) or is_finished or self._options.get("load_best_model_at_end") is False:
+            return
+        directory = RunDirectory(self._directory)
+        for path in reversed(directory.checkpoints()):
+            if verify_manifest(path) is not None:  # it is skipped with a warning
+                continue
+            best = TrainerState.load(path).best_model_checkpoint
+            damage = None if best is None else verify_manifest(path.with_name(Path(best).name))
+            if damage is None:
+                return
+            say(f"kdistill: the best weights at {path.name} are lost ({damage}): the job goes back to before them")
+            directory.delete_checkpoint(path)
 
     def _finished(self) -> dict[str, Any] | None:
         """Return the results of a job that was done before, whose model is still there."""

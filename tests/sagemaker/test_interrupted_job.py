@@ -136,6 +136,28 @@ def test_what_a_mirror_in_s3_keeps_of_the_checkpoints_is_enough(tmp_path: Path) 
     assert model_of(tmp_path / "again") == model_of(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("kept", [1, 4])
+def test_a_job_whose_best_weights_came_back_damaged_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """It trains again from a checkpoint before them; from the beginning where none is left."""
+    channels, base = write_channels(tmp_path / "inputs"), tmp_path / "job"
+    given = {**HYPERPARAMETERS, "epochs": "4", "save_total_limit": str(kept), "metric_for_best_model": "loss"}
+    assert run_here(monkeypatch, base, given, channels)[0] == 0
+    expected, run = model_of(base), base / "checkpoints" / "run"
+    state = TrainerState.load(run)
+    best = run / Path(str(state.best_model_checkpoint)).name
+    checkpoints = RunDirectory(run).checkpoints()
+    assert best != checkpoints[-1]  # there is something to lose
+    (best / "model.safetensors").write_bytes(b"half of it")
+    for name in ("finished.json", "run/trainer_state.json", "run/model.safetensors"):
+        (base / "checkpoints" / name).unlink()  # as before its end
+    status, log = run_here(monkeypatch, base, given, channels)
+    assert status == 0, log
+    assert f"the best weights at {checkpoints[-1].name} are lost" in log
+    assert model_of(base) == expected
+
+
 def test_a_restart_does_not_ask_the_teacher_again(tmp_path: Path) -> None:
     channels = write_channels(tmp_path / "inputs")
     process = start(tmp_path / "job", LONG, channels)
