@@ -10,10 +10,11 @@ from typing import Any
 
 from ..data.columns import TOKEN_COLUMNS, rows_of
 from ..data.dataset import Dataset
-from ..data.files import DOCUMENTS, DataFile, FileFormat, is_plain_text, read_content
+from ..data.files import DOCUMENTS, DataFile, FileFormat, are_token_files, is_plain_text, read_content
 from ..data.questions import CONTEXT_COLUMN, QUESTION_COLUMN
 from ..data.table import Table
 from ..data.text_files import PLAIN_TEXT_COLUMN
+from ..data.texts import Texts
 from ..data.words import PIECE_COLUMNS, names_columns
 from ..models.head_names import ENCODER, MASKED, SPAN, TOKEN
 from ..models.trained_with import TrainedWith
@@ -141,7 +142,11 @@ def single_texts(source: DataFile | Table, **columns: Any) -> Sequence[str]:
 
 
 def texts_of(source: DataFile | Table, dataset: Dataset) -> dict[str, Sequence[str]]:
-    """Return the texts that a data set was made of, as columns `text` and, of pairs, `text_pair`; {} for token ids."""
+    """Return the texts that a data set was made of, as columns `text` and, of pairs, `text_pair`; {} without."""
+    if isinstance(source, DataFile) and are_token_files(source):
+        kept = dataset.texts or Texts(())
+        columns = {PLAIN_TEXT_COLUMN: kept.first, TEXT_PAIR_COLUMN: kept.second}
+        return {name: texts for name, texts in columns.items() if texts}
     if dataset.reading is None:
         return {}
     table = source.table if isinstance(source, DataFile) else source

@@ -17,6 +17,7 @@ from ..train.recipe import require_labels
 from ..trainers import Trainer
 from .inputs import (
     columns_of,
+    label_table,
     read_arguments,
     rows_file,
     task_of,
@@ -36,7 +37,7 @@ def evaluate(options: Namespace) -> Figures:
     trainer = measuring_trainer(options)
     config = trainer.model.config
     rows = rows_file(options.data, options, config.head)
-    check_labels_are_meant(config, task_of(options), options.model, lambda: rows.table)
+    check_labels_are_meant(config, task_of(options), options.model, lambda: label_table(rows))
     dataset = encode_for(config, rows, trainer.processing_class, trainer.args, **columns_of(options))
     trainer.compute_metrics = compute_metrics_of(config, dataset, task_of(options))
     measured = (

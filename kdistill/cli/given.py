@@ -25,6 +25,7 @@ from ..trainers import DistillationTrainer
 from .inputs import (
     dataset_of,
     dropout_of,
+    label_table,
     provenance_of,
     rows_file,
     rows_to_learn,
@@ -96,7 +97,7 @@ class GivenParts:
         options = self._options
         content = {} if self._stored is None else read_config(options.student)
         named = content if named_head(content) is not None else {}  # answers for hidden words are none that data hold
-        head = head_to_learn(named, task_of(options), lambda: rows_file(options.train, options).table)
+        head = head_to_learn(named, task_of(options), lambda: label_table(rows_file(options.train, options)))
         if head in (SPAN, MASKED):
             refuse_other_answers(BertConfig().with_head(head))
         return head

@@ -8,7 +8,7 @@ from argparse import Namespace
 from ..data.teacher_files import ending_of
 from ..system.output import check_output
 from ..train.arguments import DistillationTrainingArguments
-from .inputs import read_arguments, rows_file, task_of
+from .inputs import label_table, read_arguments, rows_file, task_of
 from .label_ray import label_by_ray
 from .labelling import Figures, Labelling
 from .task import check_labels_are_meant
@@ -29,7 +29,7 @@ def label(options: Namespace) -> Figures:
     args, started = read_arguments(DistillationTrainingArguments, options), time.monotonic()
     labelling = Labelling(options, args, ending)
     file = rows_file(options.data, options, labelling.first.head)
-    check_labels_are_meant(labelling.first.config, task_of(options), options.teacher[0], lambda: file.table)
+    check_labels_are_meant(labelling.first.config, task_of(options), options.teacher[0], lambda: label_table(file))
     rows, known = labelling(file)
     rows.write(options.output)
-    return labelling.figures(options, len(file.table), known) | {"runtime": time.monotonic() - started}
+    return labelling.figures(options, len(rows.table), known) | {"runtime": time.monotonic() - started}

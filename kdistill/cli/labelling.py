@@ -18,6 +18,7 @@ from ..data.sentences import Sentences
 from ..data.table import Table
 from ..data.teacher_files import LabelledRows, check_has_no_answers
 from ..data.teacher_rows import word_counts
+from ..data.token_files import TokenFiles, token_files_of
 from ..data.windows import Windows
 from ..distill.cache import cached_rows, teacher_logits
 from ..distill.sources import weights_of_teachers
@@ -48,6 +49,10 @@ class _Answers(NamedTuple):
 
     values: NDArray[np.float32]
     counts: NDArray[np.int64] | None
+
+    def array(self) -> NDArray[np.float32]:
+        """Return the answers as one array (rows, outputs), or of the texts of pairs (rows, 2, outputs)."""
+        return self.values if self.counts is None else self.values.reshape(len(self.counts), -1, self.values.shape[1])
 
     def by_row(self) -> list[Any]:
         """Return the answer of each row as numbers, or a list of those of its parts, None for one without."""
@@ -85,6 +90,7 @@ class Labelling:
         for path, other in self._teachers:
             _check_alike(path, other, self.first)
         self._tokenizers = {path: AutoTokenizer.from_pretrained(path) for path in options.teacher}
+        self._ending = ending
         self._args, self._columns, self._probs = args, columns_of(options), options.probs
         self.teacher = " + ".join(map(public_name, options.teacher))
         self.fingerprint = " ".join(teacher.weights_digest() for _, teacher in self._teachers)
@@ -96,18 +102,22 @@ class Labelling:
         Raises:
             ValueError: they cannot be read, or have answers of a teacher already.
         """
-        table = file.table if isinstance(file, DataFile) else file
+        files = token_files_of(file)
+        if files is None:
+            table = file.table if isinstance(file, DataFile) else file
+        else:
+            table = _encoded_rows(files, self._ending)
         check_has_no_answers(table)
         known, each = 0, list[_Answers]()
         for path, teacher in self._teachers:
-            dataset = encode_for(teacher.config, file, self._tokenizers[path], self._args, **self._columns)
+            dataset = encode_for(teacher.config, files or file, self._tokenizers[path], self._args, **self._columns)
             cached, answers, task = _ask(path, teacher, dataset, table, self._args)
             known, each = known + cached, [*each, answers]
         temperature = _temperature(self._args, task, len(each))
         answers = _averaged(each, self._weights, task, temperature or 1.0)
         rows = LabelledRows(
             table,
-            answers.by_row(),
+            answers.array() if self._ending == ".npy" else answers.by_row(),
             _probabilities(_averaged(each, self._weights, task, 1.0), task).by_row() if self._probs else None,
             self.names,
             self.about,
@@ -150,6 +160,17 @@ class Labelling:
             "labels": self.names,
             "cached_rows": known,
         }
+
+
+def _encoded_rows(files: TokenFiles, ending: str) -> Table:
+    """Return a table as long as token files, whose texts nobody writes. Raises ValueError for an output with texts."""
+    if ending != ".npy":
+        raise ValueError(
+            f"--data {files.path} holds token files, and --output ends in {ending}, a file of texts with their "
+            "answers; expected a name in .npy, for an answer for each row in their order, or --data with the file that "
+            "they were made of"
+        )
+    return Table(files.source, {"": range(len(files))})
 
 
 def _temperature(args: DistillationTrainingArguments, task: Task, teachers: int) -> float | None:

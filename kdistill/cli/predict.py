@@ -17,6 +17,7 @@ from ..data.files import DataFile
 from ..data.ragged import Ragged, units
 from ..data.sentences import Sentences
 from ..data.table import Table
+from ..data.token_files import token_files_of
 from ..data.windows import Windows
 from ..data.words import words_of
 from ..models.head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN
@@ -197,7 +198,11 @@ def _refuse_table(options: Namespace, what: str) -> None:
 
 
 def _encoded(trainer: Trainer, source: DataFile | Table, options: Namespace) -> Dataset:
-    return encode_for(trainer.model.config, source, trainer.processing_class, trainer.args, **columns_of(options))
+    """Return the rows as the model reads them; of token files with their texts, if these were kept."""
+    files, columns = token_files_of(source), columns_of(options)
+    given, texts = (source, False) if files is None else (files, files.has_texts)
+    config, tokenizer = trainer.model.config, trainer.processing_class
+    return encode_for(config, given, tokenizer, trainer.args, **columns, keep_texts=texts)
 
 
 def _figures(trainer: Trainer, options: Namespace, rows: int, seconds: float) -> Figures:

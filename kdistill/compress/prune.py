@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import Dataset
+from ..data.token_files import token_files_of
 from ..distill.making import teachers_of
 from ..distill.objective import Distillation
 from ..models.auto import load_model, load_trained
@@ -119,7 +120,14 @@ def prune(
     if teacher_model is not None:
         teacher = _loaded("teacher_model", teacher_model, "teacher_processing_class", teacher_processing_class)
         objective = Distillation(teachers_of(*teacher))
-    read = _read(pruned.config, data, objective.reader(tokenizer, pruned.config), args, columns)
+    if vocabulary is not False and token_files_of(data) is not None:
+        raise ValueError(
+            f"vocabulary is given, and {os.fspath(data)} holds token files, while texts are cut anew with another "
+            "vocabulary; expected the file that they were made of"
+        )
+    reader = objective.reader(tokenizer, pruned.config)
+    texts_too = vocabulary is not False or objective.needs_texts(reader, pruned.config)
+    read = _read(pruned.config, data, reader, args, columns, texts_too)
     if heads is not None or feed_forward is not None:
         pruned = _without_least(pruned, tokenizer, read, objective, (heads, feed_forward, scope, rows), args)
     if vocabulary is not False:
@@ -225,9 +233,11 @@ def _read(
     tokenizer: PreTrainedTokenizerFast | None,
     args: DistillationTrainingArguments,
     columns: dict[str, str | None],
+    texts_too: bool = True,
 ) -> Dataset:
-    """Return rows as the model reads them, with their texts."""
-    return encode_for(config, source, tokenizer_for(config, tokenizer), args, **columns, training=True, keep_texts=True)
+    """Return rows as the model reads them, with their texts where these are needed."""
+    reader = tokenizer_for(config, tokenizer)
+    return encode_for(config, source, reader, args, **columns, training=True, keep_texts=texts_too)
 
 
 def _gained(original: Model, pruned: Model, rows: Dataset) -> Figures:

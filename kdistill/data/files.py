@@ -116,7 +116,7 @@ def read_file(path: Path, how: FileFormat | str | None = None) -> Table:
     if are_token_files(path):
         raise ValueError(
             f"{path} holds token files, and here rows of text are read; expected the file that they were made of "
-            "(token files are for --train and --eval of finetune, distill and search)"
+            "(token files are for --train, --eval and --data of models that learn from whole texts)"
         )
     if path.is_dir():
         _check_format(path, "folder", how)

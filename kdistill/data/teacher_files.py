@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..system.files import json_text
 from ..system.output import open_output
@@ -27,7 +28,7 @@ class LabelledRows:
     Attributes:
         table: the rows.
         logits: of each row, a list of numbers; of a row of words, or of a pair that is embedded, a list of such, None
-            for a word without an answer.
+            for a word without an answer. For .npy one array, NaN where there is none.
         probabilities: likewise, or None.
         names: of the outputs, or none where they have no names.
         about: where they come from, for the metadata of a Parquet file: texts by name.
@@ -35,7 +36,7 @@ class LabelledRows:
     """
 
     table: Table
-    logits: Sequence[Any]
+    logits: Sequence[Any] | NDArray[np.float32]
     probabilities: Sequence[Any] | None
     names: Sequence[str]
     about: Mapping[str, str]
@@ -53,7 +54,7 @@ class LabelledRows:
         writers[ending_of(path)](path)
 
     def _answers(self) -> dict[str, Sequence[Any]]:
-        return {LOGITS: self.logits} | ({} if self.probabilities is None else {PROBABILITIES: self.probabilities})
+        return {LOGITS: list(self.logits)} | ({} if self.probabilities is None else {PROBABILITIES: self.probabilities})
 
     def _write_parquet(self, path: str) -> None:
         try:
@@ -104,11 +105,12 @@ class LabelledRows:
         return dict(zip(self.names, value, strict=True)) if value else value
 
     def _write_npy(self, path: str) -> None:
-        array = np.array(self.logits, dtype=np.float32)
-        content = io.BytesIO()
-        np.save(content, array)
-        with open_output(path, binary=True) as file:
-            file.write(content.getbuffer())
+        array = np.asarray(self.logits, dtype=np.float32)
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+        with open_output(path, binary=True) as file:  # a pipe perhaps, into which NumPy does not write arrays
+            file.write(header.getbuffer())
+            file.write(np.ascontiguousarray(array).data.cast("B"))
 
 
 def ending_of(path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from ..system.names import listing
 from .columns import TEXT_COLUMNS, TEXT_PAIR_COLUMNS, TOKEN_COLUMNS, Columns, parsed_list
 from .dataset import Dataset
-from .files import read_file
+from .files import are_token_files, read_file
 from .label_values import is_empty
 from .ragged import starts_of
 from .sentences import Sentences
@@ -313,7 +314,7 @@ class TaughtRows:
             ValueError: there are columns of answers beside a source, or see `TeacherColumn.read` and `places_of`.
             TypeError: see `TeacherColumn.read`.
         """
-        if isinstance(self.rows, Dataset):
+        if self._are_encoded:
             dataset = encode(self.rows)
             if self.source is None or not self.training or dataset.teacher_logits is not None:
                 return dataset
@@ -336,13 +337,20 @@ class TaughtRows:
         self.on_match(Match(where.how, len(table), covered, where.unused, column.temperature))
         return replace(dataset, teacher_logits=logits)
 
+    @property
+    def _are_encoded(self) -> bool:
+        """Whether the rows are tokens already, so that answers for them are in their order."""
+        return isinstance(self.rows, Dataset) or (
+            isinstance(self.rows, str | os.PathLike) and are_token_files(self.rows)
+        )
+
     def _find(self, column: TeacherColumn | None, table: Table, dataset: Dataset) -> tuple[TeacherColumn, Found] | None:
         """Return the answers, and where those for the rows are among them; None where there are none."""
         if column is not None:
             return column, Found(np.arange(len(table)), BY_COLUMN)
         if self.source is None:
             return None
-        read = None if isinstance(self.rows, Dataset) else dataset.reading
+        read = None if self._are_encoded else dataset.reading
         texts = _text_columns(table) if read is None else read.columns
         if self.training:
             return self.source.column, places_of(self.source, table, texts)

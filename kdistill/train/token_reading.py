@@ -51,8 +51,9 @@ def rows_of_files(
     _check_length(files, max_length)
     if keep_texts and not files.has_texts:
         raise ValueError(
-            f"{files.path} holds tokens without their texts, and a teacher reads texts: it has a tokenizer of its own, "
-            "or is a function; encode the rows anew with --keep-texts, or give the file that they were made of"
+            f"{files.path} holds tokens without their texts, which a new vocabulary needs, and a teacher that has a "
+            "tokenizer of its own or is a function; encode the rows anew with --keep-texts, or give the file that they "
+            "were made of"
         )
     if files.are_blocks:
         if tokenizer is None:

@@ -52,10 +52,48 @@ def test_doctor_looks_at_token_files(capsys: pytest.CaptureFixture[str], tmp_pat
     assert not [finding for finding in found if "token files" in finding["text"]]
 
 
+def test_commands_that_read_rows_give_for_tokens_what_they_give_for_the_text(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KDISTILL_CACHE", str(tmp_path / "cache"))
+    model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 20)
+    encode = ("encode", "--data", rows, "--tokenizer", model, "--output")
+    run(capsys, *encode, tmp_path / "tokens")
+    run(capsys, *encode, tmp_path / "with-texts", "--keep-texts")
+    sources = {"rows.tsv": rows, "tokens": tmp_path / "tokens", "with-texts": tmp_path / "with-texts"}
+
+    def outputs(ending: str, *words: Any) -> dict[str, bytes]:
+        found = {}
+        for name, source in sources.items():
+            path = tmp_path / f"{words[0]}-{name}{ending}"
+            run(capsys, *words, "--data", source, "--output", path)
+            path = path / "model.safetensors" if path.is_dir() else path
+            found[name] = path.read_bytes()
+        return found
+
+    predicted = outputs(".tsv", "predict", "--model", model)
+    assert predicted["with-texts"] == predicted["rows.tsv"]
+    without = [line.rsplit(b"\t", 1)[0] for line in predicted["rows.tsv"].splitlines()]
+    assert predicted["tokens"].splitlines() == without
+    for words in (("prune", "--model", model, "--heads", 0.5), ("quantize", "--model", model)):
+        assert len(set(outputs("", *words).values())) == 1
+    assert len(set(outputs(".npy", "label", "--teacher", model).values())) == 1
+    shape = ("--student", "L1-H8-A2", "--tokenizer", model, "--teacher-logits", tmp_path / "label-tokens.npy")
+    for name in ("rows.tsv", "tokens"):
+        words = ("--train", sources[name], "--output-dir", tmp_path / f"student-{name}", "--max-steps", 2)
+        run(capsys, "distill", *shape, *words)
+    students = [tmp_path / f"student-{name}" / "model.safetensors" for name in ("rows.tsv", "tokens")]
+    assert students[0].read_bytes() == students[1].read_bytes()
+
+
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        (("predict", "--model", "MODEL", "--data", "TOKENS"), "here rows of text are read"),
+        (("label", "--teacher", "MODEL", "--data", "TOKENS", "--output", "new.jsonl"), "expected a name in .npy"),
+        (
+            ("prune", "--model", "MODEL", "--data", "TOKENS", "--output", "new", "--vocabulary"),
+            "expected the file that they were made of",
+        ),
         (("encode", "--data", "TOKENS", "--tokenizer", "MODEL", "--output", "new"), "expected the text that they were"),
         (("encode", "--data", "no-*.tsv", "--tokenizer", "MODEL", "--output", "new"), "no-*.tsv does not exist"),
         (
