@@ -66,7 +66,7 @@ def _renamed(name: str, becomes: str) -> OtherArgument:
 
 
 _OLD: Origin = "transformers 4"
-_FLOAT32 = "all arithmetic is float32 and the model is saved in float32"
+_FLOAT32 = "products are float32, or bfloat16 with bf16, and the model is saved in float32"
 _RECOMPUTING = (
     "activations are always kept for one batch; to save memory, lower per_device_train_batch_size and raise "
     "gradient_accumulation_steps, which gives the same updates"

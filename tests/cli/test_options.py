@@ -70,7 +70,7 @@ def test_names_of_transformers_on_the_command_line(capsys: pytest.CaptureFixture
     words = ["--num_train_epochs", "2", "--evaluation_strategy=steps", "--per-gpu-train-batch-size", "4"]
     args = read_arguments(DistillationTrainingArguments, parse([*DISTILL, *words]))
     assert (args.num_train_epochs, args.eval_strategy, args.per_device_train_batch_size) == (2.0, "steps", 4)
-    assert "no option --fp16: all arithmetic is float32" in error_of(capsys, *DISTILL, "--fp16")
+    assert "no option --fp16: products are float32, or bfloat16 with bf16" in error_of(capsys, *DISTILL, "--fp16")
     assert "no option --optim: the optimiser is AdamW" in error_of(capsys, *DISTILL, "--optim", "adafactor")
 
 
@@ -180,7 +180,8 @@ def test_what_is_ignored_is_said(capsys: pytest.CaptureFixture[str], tmp_path: P
     status, _, errors = run(capsys, *words)
     assert status == 2
     first, second = errors.splitlines()
-    assert first == "kdistill: warning: fp16 is ignored: all arithmetic is float32 and the model is saved in float32"
+    products = "products are float32, or bfloat16 with bf16, and the model is saved in float32"
+    assert first == f"kdistill: warning: fp16 is ignored: {products}"
     assert "no-rows.tsv" in second
 
 

@@ -91,7 +91,7 @@ def test_an_error_is_one_clear_sentence(given: dict[str, Any], sentence: str) ->
 
 
 def test_fp16_of_the_original_is_ignored_with_a_warning() -> None:
-    with pytest.warns(UserWarning, match="fp16 is ignored: all arithmetic is float32"):
+    with pytest.warns(UserWarning, match="fp16 is ignored: products are float32"):
         arguments({"fp16": "true"})
     arguments({"fp16": "False"})  # asks for what is done anyway
 
