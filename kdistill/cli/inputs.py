@@ -95,9 +95,21 @@ def dataset_of(
     given: Given | None = None,
 ) -> Dataset:
     """Return the encoded rows of a file for a model of this config, see `encode_for`; with the answers for them."""
+    if path == getattr(options, "eval", None):
+        _check_is_one_set(path)
     file, columns = rows_file(path, options, config.head), columns_of(options)
     rows = file if given is None else given.beside(file, training=training)
     return encode_for(config, rows, tokenizer, args, training=training, keep_texts=keep_texts, **columns)
+
+
+def _check_is_one_set(path: str) -> None:
+    """Raise ValueError for evaluation rows with a name, which only trainers take."""
+    name, _, file = path.partition("=")
+    if file and not Path(path).exists() and Path(file).exists():
+        raise ValueError(
+            f"--eval is {path!r}; expected one file, without a name: {file}. In Python, eval_dataset={{{name!r}: "
+            f"{file!r}, ...}} of a trainer measures on several sets; `kdistill evaluate` measures a model on one more"
+        )
 
 
 def rows_file(path: str, options: Namespace, head: str | None = None) -> DataFile:

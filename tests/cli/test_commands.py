@@ -328,6 +328,10 @@ def test_bad_words(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir: Path, rows: Path) -> None:
     ragged = tmp_path / "ragged.tsv"
     ragged.write_text("sentence\tlabel\ngood film\t1\nbad film\t0\textra\n")
+    named = ["finetune", "--model", model_dir, "--train", rows, "--output-dir", tmp_path / "out", "--eval"]
+    assert f"--eval is 'hard={rows}'; expected one file, without a name: {rows}. In Python, eval_dataset=" in error_of(
+        capsys, *named, f"hard={rows}"
+    )
     evaluate = ["evaluate", "--model", model_dir, "--data"]
     assert f"{ragged}:3: 3 fields" in error_of(capsys, *evaluate, ragged)
     assert "nowhere.tsv does not exist" in error_of(capsys, *evaluate, tmp_path / "nowhere.tsv")
