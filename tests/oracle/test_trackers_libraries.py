@@ -37,6 +37,7 @@ def test_wandb_gets_every_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_mlflow_gets_every_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where MLflow makes a database, in versions that do
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow.set_tracking_uri((tmp_path / "store").as_uri())
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "small")
