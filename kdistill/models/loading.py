@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..formats.int8 import Int8Rows
+from ..system.callers import level_outside
 from ..system.names import listing
 from .architecture import Names
 from .checkpoint import read_weights
@@ -87,23 +88,23 @@ def load_parameters(
     )
     if weights.missing:
         missing = ", ".join(weights.missing)
-        warnings.warn(RandomWeights(f"{directory} lacks {missing}"), stacklevel=3)
+        warnings.warn(RandomWeights(f"{directory} lacks {missing}"), stacklevel=level_outside())
     if weights.mismatched:
         misfits = (f"{name} (in the file {old}, here {shapes[name]})" for name, old in weights.mismatched.items())
-        warnings.warn(RandomWeights(f"{directory} does not fit in {', '.join(misfits)}"), stacklevel=3)
+        warnings.warn(RandomWeights(f"{directory} does not fit in {', '.join(misfits)}"), stacklevel=level_outside())
     if weights.left_out:
         warnings.warn(
             f"{directory} has {stored_layers} layers and {config.own_name('num_hidden_layers')} is "
             f"{config.num_hidden_layers}: "
             f"{len(weights.left_out)} tensors of layers {unread[0]} to {unread[-1]} are not loaded",
-            stacklevel=3,
+            stacklevel=level_outside(),
         )
     # Of a pooler, which all checkpoints have that end with the encoder, most heads make no use.
     ignored = [name for name in weights.ignored if not names.is_of_pooler(without_wrappers(name))]
     if unused := [name for name in ignored if not is_constant(name)]:
         warnings.warn(
             f"{directory} has {len(unused)} tensors that this model does not use: {listing(unused, _LISTED)}",
-            stacklevel=3,
+            stacklevel=level_outside(),
         )
     generator = np.random.Generator(np.random.Philox(seed))
     for tensor in layout:

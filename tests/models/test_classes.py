@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.bert_cases import SMALL, wide_model
+from support.small_run import write_pretrained
 
 import kdistill as kd
 from kdistill.models.auto import load_model, model_class
@@ -47,3 +48,11 @@ def test_a_saved_model_is_loaded_as_its_class(tmp_path: Path, cls: Any) -> None:
     assert type(loaded) is cls
     assert loaded.config.problem_type == "regression"
     np.testing.assert_array_equal(loaded.flat_parameters, model.flat_parameters)
+
+
+def test_a_warning_names_the_line_that_loads_whichever_way_it_goes(tmp_path: Path) -> None:
+    directory = write_pretrained(tmp_path / "model")
+    for kind in (kd.BertForSequenceClassification, kd.AutoModelForSequenceClassification):
+        with pytest.warns(UserWarning, match=r"lacks classifier\.") as told:
+            kind.from_pretrained(directory)
+        assert {warning.filename for warning in told} == {__file__}
