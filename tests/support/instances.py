@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,16 @@ class Instance:
     def lose(self) -> None:
         """Kill all its processes at once, as a machine that is gone."""
         for number in [*_below(self.process.pid), self.process.pid]:
-            os.kill(number, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended since, for want of one that is gone
+                os.kill(number, signal.SIGKILL)
 
 
 def _below(process: int) -> list[int]:
     """Return the processes that this one has started, and they."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    try:
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return []
     return [number for child in map(int, children) for number in (child, *_below(child))]
 
 
