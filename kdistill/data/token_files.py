@@ -43,6 +43,7 @@ VERSION = 1
 TOKENIZER_DIRECTORY = "tokenizer"
 LABELS, ORDERED = "labels", "labels.ordered"
 _CHECKED = 1 << 22  # bytes read at once to check them
+_MAX_HEADER_BYTES = 1 << 30  # some two million shards
 
 ARRAYS: dict[str, np.dtype[Any]] = {
     "ids": np.dtype("<i4"),
@@ -176,7 +177,7 @@ class Header:
     @classmethod
     def from_json(cls, path: Path) -> Header:
         """Read it. Raises ValueError for a file that is no such header, or of another version."""
-        content = read_json_object(path)
+        content = read_json_object(path, _MAX_HEADER_BYTES)
         if content.pop("format", None) != FORMAT:
             raise ValueError(f"{path} is not what `kdistill encode` writes; expected a directory of token files")
         version = content.pop("version", None)

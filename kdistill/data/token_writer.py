@@ -21,7 +21,7 @@ from ..text.tokenizer import PreTrainedTokenizerFast
 from .columns import Columns, Rows, label_column_of, rows_of
 from .dataset import OnProgress, encode_texts
 from .documents import blocks_of_texts, masking_of, words_of_blocks
-from .files import TOKEN_HEADER, DataFile
+from .files import TOKEN_HEADER, DataFile, kind_of
 from .label_names import implied_label_map
 from .label_values import NO_LABEL, are_numbered, is_empty, is_list
 from .labels import label_ids, label_numbers
@@ -169,11 +169,17 @@ class _Encoder:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, settings: Settings) -> None:
         self._tokenizer, self._settings = tokenizer, settings
         self.columns: Columns | None = None
+        self._warned = False  # of rows that lack the label
         self.unused: Sequence[str] = ()
         self.class_names: Sequence[str] = ()
 
-    def rows(self, table: Table) -> Rows:
-        """Return the rows of a part of the data, of the columns that the first part was read from."""
+    def rows(self, table: Table, *, may_lack: bool) -> Rows:
+        """Return the rows of a part of the data, of the columns that the first part was read from.
+
+        Args:
+            table: the part.
+            may_lack: whether rows leave out what they do not have, as those of JSON do.
+        """
         if self.columns is None:
             rows = rows_of(table, **self._settings.columns)
             self.columns, self.class_names, use = rows.columns, tuple(rows.class_names), rows.column_use
@@ -183,19 +189,34 @@ class _Encoder:
                 use = replace(use, labels=(), unused=(*use.unused, *use.labels))
             self.unused = use.unused
             if use.unused_sentence():
-                warnings.warn(use.unused_sentence(), stacklevel=7)
+                warnings.warn(use.unused_sentence(), stacklevel=6)
             return rows
         text, pair, label = self.columns
-        if label is None and self._settings.labels != "words" and label_column_of(table, None) is not None:
+        labelled = self._settings.labels != "words"
+        other = label_column_of(table, None) if labelled and label not in table.columns else None
+        if label is None and other is not None:
             raise ValueError(
-                f"{table.where(0)}: a column of labels ({label_column_of(table, None)!r}), which the first "
+                f"{table.where(0)}: a column of labels ({other!r}), which the first "
                 f"{self._settings.shard_rows:,} rows lack; expected it in their rows too, empty where there is none"
             )
         lacking = [name for name in self.columns if name is not None and name not in table.columns and "," not in name]
-        if lacking:  # rows of JSON that leave out what they do not have
+        if lacking and (not may_lack or text in lacking or other is not None):
+            raise ValueError(
+                f"{table.where(0)}: no column {listing(map(repr, lacking))}, which the rows before were read from, "
+                f"among {listing(map(repr, table.columns))}; expected the same names in all files"
+            )
+        if lacking:
+            if labelled and label in lacking and not self._warned:
+                self._warned = True
+                found = listing(map(repr, table.columns))
+                warnings.warn(
+                    f"{table.where(0)}: the rows from here on have no {label!r} among {found} and are encoded without "
+                    "a label",
+                    stacklevel=6,
+                )
             table = replace(table, columns={**table.columns, **{name: [None] * len(table) for name in lacking}})
         rows = rows_of(table, text_column=text, text_pair_column=pair, label_column=label)
-        if self._settings.labels != "words" and tuple(rows.class_names) != tuple(self.class_names):
+        if labelled and tuple(rows.class_names) != tuple(self.class_names):
             raise ValueError(
                 f"{table.source} calls its labels {listing(rows.class_names) or 'nothing'}; the rows before it call "
                 f"them {listing(self.class_names) or 'nothing'}"
@@ -307,18 +328,20 @@ class _Writer:
             encode.class_names = tuple(self.header.class_names)
         sizes = [max(int(entry["size"]), 1) for entry in self.header.inputs]
         for number in range(begin, len(files)):
+            of_json = kind_of(Path(files[number].path), files[number].format)[0] == "json"
             for place, part in enumerate(parts_of(files[number], settings["shard_rows"])):
                 if number > begin or place > after:
                     share = (sum(sizes[:number]) + part.share * sizes[number]) / sum(sizes)
-                    self._write_part((number, place), part.table, share, encode, progress)
+                    rows = encode.rows(part.table, may_lack=of_json)
+                    self._write_part((number, place), rows, share, encode, progress)
         if not self.header.shards:
             raise ValueError(f"{files[0].path} has no text that the tokenizer knows")
         self._finish()
 
     def _write_part(
-        self, at: tuple[int, int], table: Table, share: float, encode: _Encoder, progress: OnProgress
+        self, at: tuple[int, int], rows: Rows, share: float, encode: _Encoder, progress: OnProgress
     ) -> None:
-        rows, done = encode.rows(table), sum(shard.read for shard in self.header.shards)
+        done = sum(shard.read for shard in self.header.shards)
         total = max(round((done + len(rows)) / share), done + len(rows))
         made = encode(rows, self._values, lambda of, _: progress(done + of, total))
         if len(made.arrays["starts"]) == 1:

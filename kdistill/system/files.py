@@ -191,11 +191,11 @@ def sync_directory(directory: str | os.PathLike[str]) -> None:
     _sync(Path(directory))
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path, max_bytes: int = _MAX_JSON_BYTES) -> dict[str, Any]:
     """Return the JSON object in `path`. Raises `ValueError`, which names the file, for any other content."""
     size = path.stat().st_size
-    if size > _MAX_JSON_BYTES:
-        raise ValueError(f"{path} has {size} bytes; expected a JSON file of at most {_MAX_JSON_BYTES}")
+    if size > max_bytes:
+        raise ValueError(f"{path} has {size} bytes; expected a JSON file of at most {max_bytes}")
     try:
         value = json.loads(path.read_bytes(), object_pairs_hook=distinct_names)
     except (ValueError, RecursionError) as error:

@@ -354,18 +354,35 @@ def test_labels_that_begin_behind_the_first_rows_are_refused(
         encoded(path, tokenizer, tmp_path / "tokens")
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.tsv", "sentence\tcategory\na fine film\t1\n"),
+        ("rows.tsv", "words\tlabel\na fine film\t1\n"),
+        ("rows.tsv", "sentence\na fine film\n"),
+        ("rows.jsonl", '{"sentence": "a fine film", "labels": 1}\n'),
+    ],
+)
+def test_a_file_with_other_columns_is_refused(
+    tmp_path: Path, tokenizer: kd.PreTrainedTokenizerFast, name: str, content: str
+) -> None:
+    first, second = tmp_path / "first.tsv", tmp_path / name
+    write_rows(first, 7)
+    second.write_text(content)
+    with pytest.raises(
+        ValueError, match=rf"{name}:.*: no column '\w+', .* among '(sentence|words)'.*the same names in"
+    ):
+        encoded([first, second], tokenizer, tmp_path / "tokens")
+
+
 def test_rows_may_lack_a_label_that_others_have(tmp_path: Path, tokenizer: kd.PreTrainedTokenizerFast) -> None:
     rows: list[dict[str, Any]] = [{"text": text, "label": label} for text, label in sentences(7)]
     path = json_lines(tmp_path / "rows.jsonl", [*rows, *({"text": text} for text, _ in sentences(9))])
-    labels = (
-        encoded(path, tokenizer, tmp_path / "tokens")
-        .dataset(
-            None,
-            kd.data.labels.label_ids,
-            max_length=16,
-            types=True,
-            texts=False,  # type: ignore[attr-defined]
-        )
-        .labels
-    )
+    with pytest.warns(
+        UserWarning, match="rows.jsonl:8: the rows from here on have no 'label' among 'text' and are"
+    ) as found:
+        files = encoded(path, tokenizer, tmp_path / "tokens")
+    assert len(found) == 1
+    read = kd.data.labels.label_ids  # type: ignore[attr-defined]
+    labels = files.dataset(None, read, max_length=16, types=True, texts=False).labels
     assert labels.tolist() == [row["label"] for row in rows] + [-100] * 9
