@@ -304,8 +304,8 @@ MUTANTS = [
     Mutant("model/kd_picked.c", "picked->total[s.row * H + head], D);", "picked->total[head], D);"),
     Mutant(
         "model/kd_picked.c",
-        "kd_linear_heads_forward(picked->dq, picked->u, &w->absorbed_key, span->M, H);",
-        "kd_linear_heads_forward(picked->dq, picked->u, &w->absorbed_value, span->M, H);",
+        "kd_linear_heads_forward(picked->dq, picked->u, &w->absorbed_key, span->M, H, 0, H);",
+        "kd_linear_heads_forward(picked->dq, picked->u, &w->absorbed_value, span->M, H, 0, H);",
     ),
     Mutant(
         "model/kd_picked.c",
@@ -605,9 +605,13 @@ MUTANTS = [
     Mutant("ground/kd_pool.c", "team->item(team->context, item, member);", "team->item(team->context, item, 0);"),
     Mutant(
         "ground/kd_pool.c",
-        "atomic_store_explicit(&team->busy, (unsigned)team->members - 1, memory_order_relaxed);",
-        "atomic_store_explicit(&team->busy, 0, memory_order_relaxed);",
+        "await_none(team, &team->inside);",
+        ";",
     ),
+    # ---- items that several threads share
+    Mutant("model/kd_shared.c", "p.first_column += first;", ""),
+    Mutant("model/kd_shared.c", "row = part * NORM_ROWS, at", "row = 0, at"),
+    Mutant("model/kd_picked.c", "from = part * H / work->parts,", "from = 0,"),
 ]
 
 # Those that no test can catch, and why.

@@ -242,4 +242,7 @@ def test_a_command_with_weights_that_do_not_fit_ends_at_once(
     model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "train.tsv", 16)
     command = ["finetune", "--model", model, "--train", rows, "--output-dir", tmp_path / "out", "--json"]
     assert cli.main([*map(str, command), "--class-weights", "1,2,3"]) == 2
-    assert "class_weights has 3 numbers; expected 2, one for each of negative, positive" in capsys.readouterr().err
+    assert (
+        "error: --class-weights has 3 numbers; expected 2, one for each of negative, positive"
+        in capsys.readouterr().err
+    )
