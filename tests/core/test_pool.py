@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -260,14 +261,14 @@ def test_a_signal_is_answered_while_gradients_are_added_up() -> None:
 
 
 def after_the_second_tick() -> Callable[[], None]:
-    """A handler that interrupts the second time that it is called.
+    """A handler that interrupts the second time that it is called, or in the middle of that a third time.
 
     A call into the core that answers no signal on its way is followed by one tick, whenever the others came.
     """
-    ticks = iter(range(2))
+    ticks = itertools.count()
 
     def interrupt_second() -> None:
-        if next(ticks) == 1:
+        if next(ticks) >= 1:
             raise InterruptedError
 
     return interrupt_second
