@@ -231,7 +231,7 @@ class _Process:
         assert self._process.stdout is not None
         try:
             answer = pickle.load(self._process.stdout)
-        except EOFError:
+        except (EOFError, pickle.UnpicklingError):  # perhaps in the middle of an answer
             raise RuntimeError(f"its process ended with status {self._process.wait()}") from None
         if isinstance(answer, Exception):
             raise answer

@@ -107,7 +107,7 @@ def write_token_files(
     _check(directory, begun)
     try:
         with made_directory(directory), file_lock(directory / LOCK_FILE, wait=False):
-            writer = _Writer(directory, _resumed(directory, begun) or begun, tokenizer)
+            writer = _Writer(directory, _resumed(directory) or begun, tokenizer)
             if not writer.header.finished:
                 writer.write_all(files, _Encoder(tokenizer, settings), progress)
             return writer.header
@@ -142,7 +142,7 @@ def _check(directory: Path, begun: Header) -> None:
         )
 
 
-def _resumed(directory: Path, begun: Header) -> Header | None:
+def _resumed(directory: Path) -> Header | None:
     """Return the header of what is there, without the first damaged shard and those behind it; None for nothing."""
     if not (directory / TOKEN_HEADER).is_file():
         return None

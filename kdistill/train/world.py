@@ -21,6 +21,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import __version__
+from ..system.names import listing
 from ..system.signals import held_back
 
 Flat = NDArray[np.float32]
@@ -297,14 +299,14 @@ def current_world() -> World:
 
 
 def require_same(world: World, facts: Callable[[], Mapping[str, Any]]) -> None:
-    """Raise ValueError, on all processes, where one of several has another of these facts by name."""
+    """Raise ValueError, on all processes, where one of several has another of these facts by name, or other code."""
     if world.size == 1:
         return
-    everywhere = world.gather(dict(facts()))
+    everywhere = world.gather({"version of kdistill": __version__, **facts()})
     for rank, theirs in enumerate(everywhere):
-        different = [name for name, value in everywhere[0].items() if theirs[name] != value]
+        different = [name for name, value in everywhere[0].items() if theirs.get(name) != value]
         if different:
             raise ValueError(
-                f"rank {rank} of {world.size} has other {', '.join(different)} than rank 0; expected the same command, "
-                "files, versions and kind of processor everywhere, for the processes train one model"
+                f"{listing(different)} of rank {rank} of {world.size} differ from those of rank 0; expected the same "
+                "command, files, versions and kind of processor everywhere, for the processes train one model"
             )

@@ -94,7 +94,7 @@ def test_instances_with_other_rows_are_an_error_on_each(tmp_path: Path, channels
     other = {**channels, "train": write_rows(tmp_path / "train.tsv", 63)}
     both = lay_out_instances(tmp_path / "job", HYPERPARAMETERS, [channels, other])
     assert run_instances(both) == [2, 2]
-    said = "rank 1 of 2 has other files in the channel 'train' than rank 0"
+    said = "files in the channel 'train' of rank 1 of 2 differ from those of rank 0"
     assert [said in str(instance.failure) for instance in both] == [True, True]
     assert both[0].log.count(said) == 1
     assert not (both[0].base / "checkpoints" / "run").exists()

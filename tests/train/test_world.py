@@ -35,10 +35,12 @@ class _OneOf:
 
 
 def test_a_process_with_other_rows_is_named() -> None:
-    facts = {"arguments": {"seed": 1}, "rows": "abc"}
+    facts = {"version of kdistill": kd.__version__, "arguments": {"seed": 1}, "rows": "abc"}
     require_same(_OneOf(1, facts), lambda: facts)
-    with pytest.raises(ValueError, match="rank 1 of 2 has other rows than rank 0"):
+    with pytest.raises(ValueError, match=r"^rows of rank 1 of 2 differ from those of rank 0"):
         require_same(_OneOf(0, facts | {"rows": "abd"}), lambda: facts)
+    with pytest.raises(ValueError, match=r"^version of kdistill of rank 1 of 2 differ"):
+        require_same(_OneOf(0, facts | {"version of kdistill": "0"}), lambda: {"rows": "abc", "arguments": {"seed": 1}})
     require_same(ALONE, lambda: pytest.fail("nobody to compare with"))
 
 
