@@ -1,7 +1,8 @@
 """A model as an ONNX graph: the formulas of csrc/model, written as operators on padded batches.
 
-The operators stand in the patterns that ONNX Runtime's optimisers know from PyTorch's exporter (attention, GELU,
-embeddings, sums with a LayerNorm behind them), so that each becomes one operator. Names are those of optimum.
+The operators stand in the patterns that ONNX Runtime knows from PyTorch's exporter (attention, GELU, embeddings, sums
+with a LayerNorm behind them), so that it makes one operator of each while it loads the graph, without a separate
+optimiser. Names are those of optimum.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from ..models.model import Model
 from ..models.parameters import TensorViews, by_canonical_name
 from .onnx_nodes import Nodes
 
-OPSET, IR_VERSION = 17, 8  # the first opset with LayerNormalization, and what ONNX had with it
+# ONNX Runtime finds attention while it loads a graph only where axes are attributes, as they were up to this opset.
+OPSET, IR_VERSION = 12, 7
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 LAST_HIDDEN_STATE, SENTENCE_EMBEDDING = "last_hidden_state", "sentence_embedding"
 LOGITS, START_LOGITS, END_LOGITS = "logits", "start_logits", "end_logits"
@@ -113,6 +115,7 @@ class _ModelGraph:
         self._model, self._one_table = model, one_table
         self._weights = TensorViews(model.flat_parameters, by_canonical_name(model.layout))
         self._names = {tensor.canonical: tensor.name for tensor in model.layout}
+        self._state_shape: list[str | int] = [_BATCH, _SEQUENCE, self.encoder["hidden"]]
 
     def write(self) -> None:
         """Write all of it, from the inputs to the outputs."""
@@ -123,7 +126,8 @@ class _ModelGraph:
             state = self._attention(state, layer, bias)
             if first_row and layer == layers - 1:  # nobody reads the others, and two thirds of a layer's work follow
                 state = self.nodes.add("Slice", state, *(self.nodes.ints([at]) for at in (0, 1, 1)))
-                self.nodes.shapes[state] = [_BATCH, 1, self.encoder["hidden"]]
+                self._state_shape[1] = 1
+                self.nodes.shapes[state] = list(self._state_shape)
             state = self._feed_forward(state, layer)
         self._outputs(state)
 
@@ -135,11 +139,12 @@ class _ModelGraph:
         nodes.within("embeddings")
         state = nodes.add("Gather", self._tensor("embeddings.word"), "input_ids")
         positions = self._tensor("embeddings.position")
-        if "token_type_ids" in inputs_of(self._model):
-            state = nodes.add("Add", state, nodes.add("Gather", self._tensor("embeddings.type"), "token_type_ids"))
-        elif "embeddings.type" in self._weights:  # all tokens have its one row
+        with_types = "token_type_ids" in inputs_of(self._model)
+        if not with_types and "embeddings.type" in self._weights:  # all tokens have its one row
             positions = nodes.add("Add", positions, self._tensor("embeddings.type"))
         state = nodes.add("Add", state, nodes.add("Gather", positions, self._positions()))
+        if with_types:
+            state = nodes.add("Add", state, nodes.add("Gather", self._tensor("embeddings.type"), "token_type_ids"))
         width = self._weights["embeddings.word"].shape[1]
         # ONNX Runtime cannot infer it, and makes no SkipLayerNormalization without it.
         nodes.shapes[state] = [_BATCH, _SEQUENCE, width]
@@ -147,18 +152,18 @@ class _ModelGraph:
         return self._linear(state, "embeddings.projection") if "embeddings.projection" in self._weights else state
 
     def _positions(self) -> str:
-        """Return rows of the position table: (1, tokens), or (batch, tokens) where they are counted by the mask."""
+        """Return rows of the position table, (batch, tokens): counted from 0, or by the mask."""
         nodes, first = self.nodes, self.encoder["first_position"]
         if first:  # as in transformers, padding in front of a text included
             counted = nodes.add("CumSum", "attention_mask", nodes.integer(1))
             return nodes.add("Add", nodes.add("Mul", counted, "attention_mask"), nodes.integer(first - 1))
-        every = nodes.constant("position_ids", np.arange(self.encoder["positions"], dtype=np.int64)[None])
-        end = nodes.add("Unsqueeze", self._length(), nodes.ints([0]))
-        return nodes.add("Slice", every, nodes.ints([0]), end, nodes.ints([1]), nodes.ints([1]))
+        places = nodes.add("Unsqueeze", self._places(), axes=[0])
+        return nodes.add("Expand", places, nodes.add("Shape", "input_ids"))
 
-    def _length(self) -> str:
-        """Return the number of tokens that rows are padded to, int64 ()."""
-        return self.nodes.add("Gather", self.nodes.add("Shape", "input_ids"), self.nodes.integer(1), axis=0)
+    def _places(self) -> str:
+        """Return the numbers from 0 to that of the last token that rows are padded to, int64 (tokens,)."""
+        length = self.nodes.add("Gather", self.nodes.add("Shape", "input_ids"), self.nodes.integer(1), axis=0)
+        return self.nodes.add("Range", self.nodes.integer(0), length, self.nodes.integer(1))
 
     def _score_bias(self) -> str:
         """Return what scores of attention get: (batch, 1, 1, tokens) of the mask, or with relative positions
@@ -168,7 +173,7 @@ class _ModelGraph:
         nodes.within("attention_bias")
         mask = "attention_mask"
         for axis in (1, 2):
-            mask = nodes.add("Unsqueeze", mask, nodes.ints([axis]))
+            mask = nodes.add("Unsqueeze", mask, axes=[axis])
         left_out = nodes.add("Sub", nodes.number(1.0), self._cast(mask))
         # Half of the least number: a score cannot make minus infinity of it.
         bias = nodes.add("Mul", left_out, nodes.number(float(np.finfo(nodes.dtype).min) / 2))
@@ -180,11 +185,11 @@ class _ModelGraph:
         offsets = np.arange(1 - most, most)
         buckets = relative_buckets(offsets, self.encoder["relative_buckets"], self.encoder["relative_distance"])
         by_offset = nodes.constant("relative_buckets", buckets)
-        places = nodes.add("Range", nodes.integer(0), self._length(), nodes.integer(1))
-        keys, queries = (nodes.add("Unsqueeze", places, nodes.ints([axis])) for axis in (0, 1))
+        places = self._places()
+        keys, queries = (nodes.add("Unsqueeze", places, axes=[axis]) for axis in (0, 1))
         offset = nodes.add("Add", nodes.add("Sub", keys, queries), nodes.integer(most - 1))
         of_pairs = nodes.add("Gather", self._tensor("relative_bias"), nodes.add("Gather", by_offset, offset))
-        return nodes.add("Unsqueeze", nodes.add("Transpose", of_pairs, perm=[2, 0, 1]), nodes.ints([0]))
+        return nodes.add("Unsqueeze", nodes.add("Transpose", of_pairs, perm=[2, 0, 1]), axes=[0])
 
     def _attention(self, state: str, layer: int, bias: str) -> str:
         """Return (batch, tokens, width) behind a layer's attention and its LayerNorm."""
@@ -198,11 +203,11 @@ class _ModelGraph:
         if "relative_heads" in self.encoder:
             bias = nodes.add("Gather", bias, nodes.ints(self.encoder["relative_heads"][1][layer]), axis=1)
         scores = nodes.add("Div", nodes.add("MatMul", query, key), nodes.number(math.sqrt(width)))
-        probabilities = nodes.add("Softmax", nodes.add("Add", scores, bias), axis=-1)
+        probabilities = nodes.add("Softmax", nodes.add("Add", scores, bias), axis=3)
         context = nodes.add("Transpose", nodes.add("MatMul", probabilities, value), perm=[0, 2, 1, 3])
         context = nodes.add("Reshape", context, nodes.ints([0, 0, heads * width]))
         made = self._linear(context, self._of_layer(layer, "output"))
-        return self._norm(nodes.add("Add", made, state), self._of_layer(layer, "attention_norm"))
+        return self._summed(made, state, self._of_layer(layer, "attention_norm"))
 
     def _by_head(self, rows: str, heads: int, order: tuple[int, ...]) -> str:
         shape = self.nodes.ints([0, 0, heads, self.encoder["head_width"]])
@@ -212,7 +217,12 @@ class _ModelGraph:
         """Return the state behind a layer's second half."""
         raised = self._activation(self._linear(state, self._of_layer(layer, "up")), self.encoder["activation"])
         made = self._linear(raised, self._of_layer(layer, "down"))
-        return self._norm(self.nodes.add("Add", made, state), self._of_layer(layer, "ffn_norm"))
+        return self._summed(made, state, self._of_layer(layer, "ffn_norm"))
+
+    def _summed(self, made: str, state: str, canonical: str) -> str:
+        """Return the LayerNorm of a state and what a half of a layer has made of it."""
+        self.nodes.shapes[made] = list(self._state_shape)  # see _embeddings
+        return self._norm(self.nodes.add("Add", made, state), canonical)
 
     def _outputs(self, state: str) -> None:
         """Write the head and the graph's outputs."""
@@ -243,9 +253,9 @@ class _ModelGraph:
         if self.head["pick"] != "mean":
             return state
         mask = self._cast("attention_mask")
-        total = nodes.add("MatMul", nodes.add("Unsqueeze", mask, nodes.ints([1])), state)
-        total = nodes.add("Squeeze", total, nodes.ints([1]))
-        return nodes.add("Div", total, nodes.add("ReduceSum", mask, nodes.ints([1]), keepdims=1))
+        total = nodes.add("MatMul", nodes.add("Unsqueeze", mask, axes=[1]), state)
+        total = nodes.add("Squeeze", total, axes=[1])
+        return nodes.add("Div", total, nodes.add("ReduceSum", mask, axes=[1], keepdims=1))
 
     def _unit(self, rows: str) -> str:
         """Return the rows divided by their lengths."""
@@ -280,17 +290,30 @@ class _ModelGraph:
         return self.nodes.add("Add", self.nodes.add("MatMul", rows, weight), bias)
 
     def _norm(self, rows: str, canonical: str) -> str:
-        self.nodes.within(canonical)
+        """Return LayerNorm (Ba et al., arXiv:1607.06450), whose squares would not fit into float16.
+
+        ONNX has one operator for it from opset 17 on; every runtime makes one of these.
+        """
+        nodes = self.nodes
+        nodes.within(canonical)
+        rows = self._float32(rows)
+        centred = nodes.add("Sub", rows, nodes.add("ReduceMean", rows, axes=[-1], keepdims=1))
+        squares = nodes.add("Pow", centred, nodes.number(2.0, "float32"))
+        variance = nodes.add("ReduceMean", squares, axes=[-1], keepdims=1)
+        deviation = nodes.add("Sqrt", nodes.add("Add", variance, nodes.number(self.encoder["eps"], "float32")))
+        unit = nodes.add("Div", centred, deviation)
+        if nodes.dtype != np.float32:
+            unit = self._cast(unit)
         scale, shift = self._tensor(canonical), self._tensor(f"{canonical}.bias")
-        return self.nodes.add("LayerNormalization", rows, scale, shift, axis=-1, epsilon=self.encoder["eps"])
+        return nodes.add("Add", nodes.add("Mul", unit, scale), shift)
 
     def _activation(self, rows: str, name: str) -> str:
         return ACTIVATIONS[name](self.nodes, rows)
 
-    def _cast(self, integers: str) -> str:
+    def _cast(self, value: str) -> str:
         from onnx import helper
 
-        return self.nodes.add("Cast", integers, to=helper.np_dtype_to_tensor_dtype(self.nodes.dtype))
+        return self.nodes.add("Cast", value, to=helper.np_dtype_to_tensor_dtype(self.nodes.dtype))
 
     def _float32(self, value: str) -> str:
         from onnx import TensorProto

@@ -49,11 +49,10 @@ class Nodes:
     def split(self, value: str, outputs: Sequence[str]) -> None:
         """Cut the last axis of a value, as wide as there are `outputs`, into columns of these names."""
         columns = [f"{output}/column" for output in outputs]
-        self._add(
-            "Split", [value, self.ints([1] * len(outputs))], columns, self._free(f"{self._scope}/Split"), {"axis": -1}
-        )
+        widths = [1] * len(outputs)
+        self._add("Split", [value], columns, self._free(f"{self._scope}/Split"), {"axis": -1, "split": widths})
         for column, output in zip(columns, outputs, strict=True):
-            self.add("Squeeze", column, self.ints([-1]), output=output)
+            self.add("Squeeze", column, axes=[-1], output=output)
 
     def constant(self, name: str, values: NDArray[Any]) -> str:
         """Add a constant once; floating-point numbers take the graph's type.
@@ -71,16 +70,19 @@ class Nodes:
             self.constants[name] = np.asarray(values, order="C")
         return name
 
-    def number(self, value: float) -> str:
-        """Add a floating-point scalar."""
-        return self.constant(f"number/{value!r}", np.array(value, self.dtype))
+    def number(self, value: float, dtype: str | None = None) -> str:
+        """Add a floating-point scalar, of the graph's type unless another one is given."""
+        number = np.array(value, dtype or self.dtype)
+        name = f"number/{value!r}" if number.dtype == self.dtype else f"number/{value!r}/{number.dtype}"
+        self.constants[name] = number
+        return name
 
     def integer(self, value: int) -> str:
         """Add a whole number, int64 ()."""
         return self.constant(f"integer/{value}", np.array(value, np.int64))
 
     def ints(self, values: Sequence[int]) -> str:
-        """Add whole numbers, int64 (n,): a shape, axes or places."""
+        """Add whole numbers, int64 (n,): a shape or places."""
         return self.constant(f"integers/{'_'.join(map(str, values))}", np.array(values, np.int64))
 
     def _free(self, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,24 @@ def test_narrow_types_are_near(tmp_path: Path, name: str, ending: str, dtype: st
     assert types == ({onnx.TensorProto.FLOAT16} if dtype == "float16" else integers)
     whole = kd.export(model, tmp_path / "whole.onnx", format="onnx")
     assert written.largest_difference > whole.largest_difference
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_onnx_runtime_fuses_every_layer_while_it_loads_a_graph(tmp_path: Path, name: str) -> None:
+    model = small(CASES[name], "ForSequenceClassification", vocab_size=200)
+    path = kd.export(model, tmp_path / "m.onnx", format="onnx").path
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    options.log_severity_level = 3  # it warns that such a file suits one machine
+    onnxruntime.InferenceSession(path, options)
+    counts = Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
+    layers, projected = model.config.num_hidden_layers, name in ("Albert", "Electra")
+    # MPNet's scores have relative positions, and a product stands between the embeddings' LayerNorm and attention in
+    # ALBERT and ELECTRA: patterns that it does not know.
+    assert counts["Attention"] == (0 if name == "MPNet" else layers - projected)
+    assert counts["SkipLayerNormalization"] >= 2 * layers
+    assert counts["EmbedLayerNormalization"] == (name in ("Bert", "DistilBert"))
+    assert counts["ReduceMean"] == counts["Erf"] == 0
 
 
 @pytest.mark.parametrize("name", CASES)
