@@ -63,13 +63,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def on_error(sentence: str) -> None:
         if world.leads or not world.met:  # otherwise rank 0 knows, and says it
-            _say_error(_as_typed(sentence, getattr(options, "command", None)))
+            _say_error(sentence)
 
     def on_interrupt() -> None:
         if world.leads:
             _report_interrupt(options)
 
-    return run_as_program(work, on_error=on_error, on_interrupt=on_interrupt)
+    def as_typed(sentence: str) -> str:
+        return _as_typed(sentence, getattr(options, "command", None))
+
+    return run_as_program(work, on_error=on_error, on_interrupt=on_interrupt, as_typed=as_typed)
 
 
 def _world_of(command: str) -> World:
@@ -95,7 +98,11 @@ def silent_unless(shows: bool) -> Iterator[None]:
 
 
 def run_as_program(
-    work: Callable[[], int], *, on_error: Callable[[str], object], on_interrupt: Callable[[], object]
+    work: Callable[[], int],
+    *,
+    on_error: Callable[[str], object],
+    on_interrupt: Callable[[], object],
+    as_typed: Callable[[str], str] = str,
 ) -> int:
     """Do the work of a program, with its standard streams, its warnings in one line and its signals.
 
@@ -103,25 +110,26 @@ def run_as_program(
         work: returns the exit status.
         on_error: called with one sentence about an error that ends the work.
         on_interrupt: called when Ctrl-C or SIGTERM has ended it.
+        as_typed: returns the sentence of an error or a warning with the names that the user has given things by.
 
     Returns:
         The exit status, as `main`.
     """
-    with _standard_streams(), _warnings_in_one_line(), _sigterm_as_interrupt():
+    with _standard_streams(), _warnings_in_one_line(as_typed), _sigterm_as_interrupt():
         try:
             return work()
         except CommandLineError as error:
-            on_error(error.sentence)
+            on_error(as_typed(error.sentence))
             return 2
         except SystemExit as end:  # argparse's, after --help
             return int(end.code or 0)
         except BrokenPipeError:  # the reader, for example `head`, has closed the pipe
             return 141
         except _BAD_INPUT as error:
-            on_error(_sentence(error))
+            on_error(as_typed(_sentence(error)))
             return 2
         except _FAILED as error:
-            on_error(_sentence(error))
+            on_error(as_typed(_sentence(error)))
             return 1
         except KeyboardInterrupt as interrupt:
             for note in getattr(interrupt, "__notes__", ()):
@@ -317,11 +325,11 @@ def _let_go(stream: TextIO) -> None:
 
 
 @contextmanager
-def _warnings_in_one_line() -> Iterator[None]:
+def _warnings_in_one_line(as_typed: Callable[[str], str]) -> Iterator[None]:
     said: set[str] = set()
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        text = f"kdistill: warning: {message}"
+        text = f"kdistill: warning: {as_typed(str(message))}"
         if text not in said:  # training and evaluation rows can both give rise to it
             said.add(text)
             say(text)

@@ -145,3 +145,11 @@ def test_checkpoint_without_a_trained_head_answers_nothing(
     ):
         assert cli.main([str(word) for word in words]) == 0
         assert "initialised at random, to be trained" in capsys.readouterr().err
+
+
+def test_warnings_and_errors_name_options_as_they_are_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*STARTS["distill"], *ROWS, "--teacher-weighting", "confidence", "--max-steps", "1"]
+    assert cli.main([*words, "--output-dir", "out"]) == 0
+    assert "kdistill: warning: --teacher-weighting is 'confidence', which has no effect" in capsys.readouterr().err
+    assert cli.main([*words, "--learning-rate", "-1", "--output-dir", "other"]) == 2
+    assert "kdistill: error: --learning-rate is -1" in capsys.readouterr().err
