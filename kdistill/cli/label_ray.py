@@ -165,7 +165,7 @@ class _Labeller:
 
     def shard(self, table: Table) -> Outcome:
         """Return what comes of labelling rows: a `_Shard`."""
-        return Outcome.of(lambda: self._shard(table))
+        return Outcome.of(lambda _: self._shard(table))
 
     def _shard(self, table: Table) -> _Shard:
         rows, cached = self._labelling(table)

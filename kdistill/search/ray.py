@@ -1,26 +1,38 @@
-"""Trials in the processes of Ray. The study stays with this process, which asks, tells and prunes as with threads.
+"""Trials in the processes of Ray, which Ray Tune starts, watches and repeats. The study stays with this process.
 
-A process of Ray trains one trial after another. What its trial reports, and whether it is to be pruned, travels to this
-process and back, so that Optuna's storage is opened here alone: it may be a file that no other host has.
+Tune asks the study for a trial (`_searcher`), and what its process reports, or asks about pruning, comes to the study
+(`_scheduler`), so that Optuna draws, scores and prunes as with threads, and its storage is opened here alone: it may be
+a file that no other host has.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import queue
+import pickle
+import tempfile
 import threading
-from collections.abc import Collection
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from ..models.model import Model
-from ..system.cluster import Cluster, Outcome, WorkStoppedError
+from ..system.cluster import MAX_ATTEMPTS, Cluster, Outcome, WorkerDiedError, needing_ray, silenced
 from ..system.threads import set_num_threads
-from ..train.arguments import TrainingArguments
-from .search import Objectives, Shares, TrialStoppedError
+from .search import Objectives, Search, TrialStoppedError
+from .study import import_optuna
 from .work import TrialWork
+
+_START, _EVENT = "start", "event"
+"""The only part of a configuration of Tune's, and of a result."""
+# Tune would write a table of each trial's results, print its errors, and write again and again where the search stands.
+_OF_TUNE = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
 
 
 class _Call(NamedTuple):
@@ -35,21 +47,22 @@ class RayTrials:
 
     Args:
         address: of the cluster, see `Cluster`.
+
+    Raises:
+        ImportError: Ray, or what Tune needs, is not installed.
     """
 
     def __init__(self, address: str | None) -> None:
         self._cluster, self._stack = Cluster(address), ExitStack()
-        self._work: Any = None
-        self._processes, self._all, self._free = 1, list[Any](), queue.SimpleQueue[Any]()
-        self._warned: dict[Any, Any] = {}
+        with needing_ray():
+            from ray import tune
+        self._tune, self._work = tune, None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._all:
-            self._cluster.stop(process)
-        self._all, self._free, self._work = [], queue.SimpleQueue(), None
+        self._work = None
         self._stack.close()
 
     def open(self) -> None:
@@ -60,92 +73,294 @@ class RayTrials:
         """Put what all trials need into the object store: rows, tokens and the teacher's answers, once a host."""
         self._work = self._cluster.share(work)
 
-    def shares(self, n_jobs: int) -> Shares:
-        """Return how many trials run at a time, and the threads of each; -1 is a trial for each core of the cluster."""
-        self._processes = self._cluster.cores if n_jobs == -1 else n_jobs
-        return Shares(self._processes, self._cluster.threads_each(self._processes))
+    def jobs(self, search: Search, n_jobs: int) -> Sequence[Callable[[], None]]:
+        """Return the one call that lets Tune train the trials; -1 is a trial at a time for each core of the cluster."""
+        return [partial(self._fit, search, self._cluster.cores if n_jobs == -1 else n_jobs)]
 
-    def __call__(
-        self, trial: Any, args: TrainingArguments, model: Model, stop: threading.Event, reported: Collection[int]
-    ) -> Objectives:
-        """Train a trial in a process that has nothing else to do, and return its objective.
+    def _fit(self, search: Search, processes: int) -> None:
+        tune = self._tune
 
-        Raises:
-            WorkerDiedError: the process has died.
-            TrialStoppedError: `stop` is set. The process is ended.
-        """
-        process, cluster = self._process(), self._cluster
+        def train(config: dict[str, Any]) -> None:
+            config[_START].train()
+
+        trials = _Trials(search, self._cluster, self._work, self._cluster.threads_each(processes))
         try:
-            event = cluster.result(process.begin.remote(args, model, reported), stop.is_set)
-            while isinstance(event, _Call):
-                answer = getattr(trial, event.method)(*event.arguments)
-                event = cluster.result(process.go_on.remote(answer), stop.is_set)
-        except WorkStoppedError:
-            cluster.stop(process)
-            raise TrialStoppedError from None
-        except BaseException:
-            cluster.stop(process)
-            raise
-        self._free.put(process)
-        objectives: Objectives = event.here(self._warned)
-        return objectives
+            with tempfile.TemporaryDirectory(prefix="kdistill-") as scratch, silenced("ray.tune", **_OF_TUNE):
+                tune.Tuner(
+                    tune.with_resources(train, {"cpu": self._cluster.cores_each(processes)}),
+                    tune_config=tune.TuneConfig(
+                        search_alg=_searcher(trials),
+                        scheduler=_scheduler(trials),
+                        num_samples=-1,  # until the study has enough
+                        max_concurrent_trials=processes,
+                        reuse_actors=True,
+                    ),
+                    run_config=tune.RunConfig(
+                        name="search",
+                        storage_path=scratch,
+                        stop=_stopper(trials),
+                        failure_config=tune.FailureConfig(max_failures=MAX_ATTEMPTS - 1),
+                        verbose=0,
+                    ),
+                ).fit()
+        finally:
+            trials.close()
 
-    def _process(self) -> Any:
+
+class _Carried:
+    """A trial that Tune carries, as the study and as Tune know it."""
+
+    def __init__(self, trial: Any, start: _Start, attempt: int) -> None:
+        self.trial, self.start, self.attempt = trial, start, attempt
+        self.of_tune: Any = None
+        self.end: Callable[[], Objectives] = _stopped
+
+
+def _stopped() -> Objectives:
+    raise TrialStoppedError
+
+
+def _pruned() -> Objectives:
+    raise import_optuna().TrialPruned
+
+
+def _failed(error: BaseException) -> Objectives:
+    raise error
+
+
+class _Trials:
+    """The trials that Tune carries, by its names of them, and what their processes say.
+
+    Tune would print an error that is raised here and go on. So none is; `close` raises the first one.
+    """
+
+    def __init__(self, search: Search, cluster: Cluster, work: Any, threads: int) -> None:
+        self._search, self._cluster, self._work, self._threads = search, cluster, work, threads
+        self._carried: dict[str, _Carried] = {}
+        self._error: BaseException | None = None
+        self._warned: dict[Any, Any] = {}
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = self._error or error
+        self._search.stop.set()
+
+    def begin(self, name: str) -> _Start | None:
+        """Begin a trial of the study; None when there are enough."""
         try:
-            return self._free.get_nowait()
-        except queue.Empty:
-            process = self._cluster.start(
-                _Trainer,
-                self._work,
-                self._cluster.threads_each(self._processes),
-                str(Path.cwd()),
-                processes=self._processes,
-            )
-            self._all.append(process)
-            return process
+            begun = self._search.begin()
+            if begun is None:
+                return None
+            given = self._cluster.share((begun.args, begun.model))
+            start = _Start(begun.trial.number, self._threads, str(Path.cwd()), self._work, given, list(begun.reported))
+            self._carried[name] = _Carried(begun.trial, start, begun.attempt)
+            return start
+        except BaseException as error:  # noqa: BLE001  # see above
+            self._fail(error)
+            return None
+
+    def added(self, of_tune: Any) -> None:
+        """Remember Tune's trial, and how often it may repeat it."""
+        carried = self._carried[of_tune.trial_id]
+        carried.of_tune, of_tune.max_failures = of_tune, MAX_ATTEMPTS - carried.attempt
+
+    def hear(self, name: str, outcome: Outcome) -> bool:
+        """Give the study what a process tells; return whether its trial ends with it."""
+        carried, call = self._carried[name], outcome.value
+        if not isinstance(call, _Call):
+            carried.end = partial(outcome.here, self._warned)
+            return True
+        try:
+            outcome.here(self._warned)
+            if not getattr(carried.trial, call.method)(*call.arguments):
+                return False
+            carried.end = _pruned
+        except BaseException as error:  # noqa: BLE001  # see above
+            carried.end = partial(_failed, error)
+        return True
+
+    def died(self, name: str, error: BaseException | None) -> None:
+        """Hear that the process of a trial has ended with an error; Tune repeats the trial if it may."""
+        carried = self._carried[name]
+        try:
+            meant = self._cluster.meaning(error or RuntimeError("a process of Ray has ended its trial"))
+            if not isinstance(meant, WorkerDiedError):
+                self._fail(meant)
+            elif getattr(error, "preempted", False) or self._search.died(carried.trial, meant):
+                carried.start.reported = self._search.reported(carried.trial)
+            else:
+                del self._carried[name]
+        except BaseException as raised:  # noqa: BLE001  # see above
+            self._fail(raised)
+
+    def end(self, name: str) -> None:
+        """End the trial as its process has."""
+        carried = self._carried.pop(name, None)
+        if carried is None:
+            return  # it was given up
+        carried.start.clear()
+        try:
+            self._search.end(carried.trial, carried.end)
+        except BaseException as error:  # noqa: BLE001  # see above
+            self._fail(error)
+
+    def stopping(self) -> bool:
+        """Return whether the search ends before its trials, and end their processes if so: Tune waits for reports."""
+        if not self._search.stop.is_set():
+            return False
+        for carried in self._carried.values():
+            process = carried.of_tune and carried.of_tune.temporary_state.ray_actor
+            if process is not None:
+                self._cluster.stop(process)
+        return True
+
+    def close(self) -> None:
+        """Let the trials that have not ended wait in the study, and raise the error that has come up, if any."""
+        for name in list(self._carried):
+            self._carried[name].end = _stopped
+            self.end(name)
+        if self._error is not None:
+            raise self._error
 
 
-class _Trainer:
-    """Trains trials in a process of Ray, in a thread that waits whenever this process asks Optuna's trial."""
+class _Inert:
+    """What Tune may copy and write into its files, where what it stands for would be too much, or cannot be."""
 
-    def __init__(self, work: TrialWork, threads: int, directory: str) -> None:
-        set_num_threads(threads)
-        if Path(directory).is_dir():
-            os.chdir(directory)  # paths in the arguments may be relative
-        self._work = work
-        self._events, self._answers = queue.SimpleQueue[_Call | Outcome](), queue.SimpleQueue[Any]()
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Inert, ()
 
-    def begin(self, args: TrainingArguments, model: Model, reported: Collection[int]) -> _Call | Outcome:
-        """Begin a trial; return what comes first: a call of Optuna's trial, or the end."""
-        threading.Thread(target=self._train, args=(args, model, reported), daemon=True).start()
-        return self._events.get()
 
-    def go_on(self, answer: Any) -> _Call | Outcome:
-        """Give the trial what its call has returned; return what comes next."""
-        self._answers.put(answer)
-        return self._events.get()
+class _Start:
+    """What a process needs to train a trial. Where it lies in the object store, so that nothing large travels twice.
 
-    def _train(self, args: TrainingArguments, model: Model, reported: Collection[int]) -> None:
-        trial = _Elsewhere(self._ask)
-        end = Outcome.of(lambda: self._work(trial, args, model, threading.Event(), reported))
-        gc.collect()  # as behind a trial in a thread
-        self._events.put(end)
+    Tune keeps it, copies it, and lets the process send it back with each report: a copy is the same object, and what
+    comes back from a process is nothing.
+    """
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
-        self._events.put(_Call(method, arguments))
-        return self._answers.get()
+    def __init__(
+        self,
+        number: int,
+        threads: int,
+        directory: str,
+        work: Any,
+        given: Any,
+        reported: list[int],
+        *,
+        here: bool = True,
+    ) -> None:
+        self._number, self._threads, self._directory = number, threads, directory
+        self._work, self._given, self._here = work, given, here
+        self.reported = reported
+
+    def __repr__(self) -> str:
+        return str(self._number)  # part of a file name of Tune's
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not self._here or self._given is None:
+            return _Inert, ()
+        parts = (self._number, self._threads, self._directory, self._work, self._given, self.reported)
+        return partial(_Start, here=False), parts
+
+    def clear(self) -> None:
+        """Let the object store forget the trial's model."""
+        self._given = None
+
+    def train(self) -> None:
+        """Train the trial in this process, and report each call of Optuna's trial, and the end."""
+        import ray
+        from ray import tune
+
+        gc.collect()  # the trial before this one, as behind a trial in a thread
+        set_num_threads(self._threads)
+        with suppress(FileNotFoundError):  # on another host
+            os.chdir(self._directory)  # paths in the arguments may be relative
+        work, (args, model) = ray.get(self._work), ray.get(self._given)
+
+        def trained(so_far: Callable[[Any], Outcome]) -> Objectives:
+            trial = _Elsewhere(lambda call: tune.report({_EVENT: so_far(call)}))
+            objectives: Objectives = work(trial, args, model, threading.Event(), self.reported)
+            return objectives
+
+        end = Outcome.of(trained)
+        if isinstance(end.error, _PrunedThere):
+            raise SystemExit(0)
+        tune.report({_EVENT: end})
+
+
+class _PrunedThere(BaseException):
+    """The process that searches has ended the trial."""
 
 
 class _Elsewhere:
     """What a callback uses of Optuna's trial, which is in another process."""
 
-    def __init__(self, ask: Any) -> None:
-        self._ask = ask
+    def __init__(self, tell: Callable[[_Call], None]) -> None:
+        self._tell = tell
 
     def report(self, value: float, step: int) -> None:
         """Report an objective."""
         self._ask("report", value, step)
 
     def should_prune(self) -> bool:
-        """Return whether the trial is to end."""
-        return bool(self._ask("should_prune"))
+        """Return False. Where the trial is to end, this call does not return."""
+        self._ask("should_prune")
+        return False
+
+    def _ask(self, method: str, *arguments: Any) -> None:
+        try:
+            self._tell(_Call(method, arguments))
+        except SystemExit as error:  # with which Tune ends a trial
+            raise _PrunedThere from error
+
+
+def _searcher(trials: _Trials) -> Any:
+    """Return what Tune asks for trials."""
+    from ray.tune.search import Searcher
+
+    class StudySearcher(_Inert, Searcher):  # type: ignore[misc]  # which mypy does not see
+        def suggest(self, trial_id: str) -> Any:
+            start = trials.begin(trial_id)
+            return Searcher.FINISHED if start is None else {_START: start}
+
+        def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+            trials.end(trial_id)
+
+        def save(self, checkpoint_path: str) -> None:
+            """Write nothing: the study is kept in Optuna's storage."""
+
+    return StudySearcher()
+
+
+def _scheduler(trials: _Trials) -> Any:
+    """Return what Tune asks how a trial goes on."""
+    from ray.tune.schedulers import FIFOScheduler
+
+    class StudyScheduler(_Inert, FIFOScheduler):  # type: ignore[misc]  # which mypy does not see
+        def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+            trials.added(trial)
+
+        def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+            path = trial.pickled_error_file
+            trials.died(trial.trial_id, pickle.loads(Path(path).read_bytes()) if path else None)
+
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            decision: str = self.STOP if trials.hear(trial.trial_id, result[_EVENT]) else self.CONTINUE
+            return decision
+
+    return StudyScheduler()
+
+
+def _stopper(trials: _Trials) -> Any:
+    """Return what Tune asks whether to end before its trials."""
+    from ray.tune import Stopper
+
+    class StudyStopper(_Inert, Stopper):  # type: ignore[misc]  # which mypy does not see
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            return trials.stopping()
+
+    return StudyStopper()

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import numbers
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from ..models.model import Model
 from ..system.cluster import WorkerDiedError
 from ..system.progress import Progress
-from ..system.threads import using_num_threads
 from ..train.arguments import TrainingArguments
 from ..train.callbacks import TrainerCallback, TrainerControl
 from ..train.state import TrainerState
@@ -29,6 +28,7 @@ Objective = Callable[[dict[str, float]], Any]
 """(metrics of an evaluation) -> the number to minimise or maximise, or one for each direction of the search."""
 Objectives = tuple[float, ...]
 """The numbers of an objective: one, or one for each direction."""
+_Result = TypeVar("_Result")
 
 
 class TrialStoppedError(BaseException):
@@ -112,15 +112,26 @@ class TrialCallback(TrainerCallback):
             raise import_optuna().TrialPruned
 
 
-RunTrial = Callable[[Any, dict[str, Any], threading.Event], Objectives]
-"""(trial, hyperparameters, event that stops the trial) -> objective. Raises WorkerDiedError where it is not known."""
+class Begun(NamedTuple):
+    """A trial that has begun, and what it is trained with.
+
+    Attributes:
+        trial: Optuna's.
+        args: of the trial.
+        model: a new one.
+        reported: the steps that the trial has reported before it was interrupted.
+        attempt: how many processes have begun it, with this one.
+    """
+
+    trial: Any
+    args: TrainingArguments
+    model: Model
+    reported: Collection[int]
+    attempt: int
 
 
-class Shares(NamedTuple):
-    """How the trials of this process share the cores: how many run at a time, and the threads of each."""
-
-    trials: int
-    threads: int
+Make = Callable[[Any, dict[str, Any]], tuple[TrainingArguments, Model]]
+"""(Optuna's trial, hyperparameters) -> what is trained."""
 
 
 class Search:
@@ -129,14 +140,18 @@ class Search:
     Args:
         study: the study, which other processes may work on too.
         space: hyperparameters of a trial.
-        run_trial: trains with them and returns the objective.
+        make: makes of a trial and its hyperparameters what is trained.
         n_trials: trials of the study in total, over all processes.
         n_jobs: trials at a time (-1: as many as cores).
-        shares: (n_jobs) -> how these share the cores; called once it is prepared.
+        jobs: (this search, n_jobs) -> calls that run side by side and train what `begin` gives them, until it has no
+            more, each trial with one `end`; called once the search is prepared.
         timeout: seconds after which no trial begins (None: no limit).
         prepare: called once, before the first trial, by one process at a time.
         catch: errors that fail their trial alone, beside those that hyperparameters can cause.
         progress: shows the trials.
+
+    Attributes:
+        stop: an event that is set when the search ends before its trials.
 
     Raises:
         ValueError: `n_trials`, `n_jobs` or `timeout` is out of its range.
@@ -146,25 +161,25 @@ class Search:
         self,
         study: SharedStudy,
         space: HyperparameterSpace,
-        run_trial: RunTrial,
+        make: Make,
         *,
         n_trials: int,
         n_jobs: int,
-        shares: Callable[[int], Shares],
+        jobs: Callable[[Search, int], Sequence[Callable[[], None]]],
         timeout: float | None,
         prepare: Callable[[], None],
         catch: type[Exception] | Iterable[type[Exception]],
         progress: Progress,
     ) -> None:
-        self._study, self._space, self._run_trial, self._prepare = study, space, run_trial, prepare
+        self._study, self._space, self._make, self._prepare = study, space, make, prepare
         self._n_trials = _at_least_one("n_trials", n_trials)
-        self._n_jobs, self._shares = n_jobs if n_jobs == -1 else _at_least_one("n_jobs", n_jobs), shares
+        self._n_jobs, self._jobs = n_jobs if n_jobs == -1 else _at_least_one("n_jobs", n_jobs), jobs
         self._failures: tuple[type[Exception], ...] = (*_FAILURES, *_exceptions(catch))
         if timeout is not None and not (isinstance(timeout, numbers.Real) and timeout > 0):
             raise ValueError(f"timeout is {timeout!r}; expected seconds above 0, or None for no end")
         self._end = math.inf if timeout is None else time.monotonic() + timeout
         self._progress, self._shown = progress, threading.Lock()
-        self._stop = threading.Event()
+        self.stop = threading.Event()
 
     def run(self) -> BestRun | list[BestRun]:
         """Run trials until the study is complete, wait for those of other processes, and return the best run.
@@ -195,66 +210,99 @@ class Search:
 
     def _run_jobs(self) -> None:
         self._progress(self._study.num_ended(), self._n_trials)
-        trials, threads = self._shares(self._n_jobs)
-        with ThreadPoolExecutor(trials, thread_name_prefix="trial") as executor:
-            jobs = {executor.submit(self._job, threads) for _ in range(trials)}
+        jobs = self._jobs(self, self._n_jobs)
+        with ThreadPoolExecutor(len(jobs), thread_name_prefix="trial") as executor:
+            running = {executor.submit(job) for job in jobs}
             try:
-                while jobs:
+                while running:
                     # The timeout lets this thread notice a signal that another thread has received.
-                    ended, jobs = wait(jobs, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                    ended, running = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                     for job in ended:
                         job.result()
             except BaseException:
-                self._stop.set()
+                self.stop.set()
                 raise
 
-    def _job(self, threads: int) -> None:
-        """Run one trial after another until there are enough."""
-        with using_num_threads(threads):
-            while not (self._stop.is_set() or self._out_of_time()):
-                trial = self._study.claim(self._n_trials)
-                if trial is None:
-                    return
-                self._one_trial(trial)
-                # A model and its optimiser refer to each other, and the collector, which counts objects and not bytes,
-                # would let many of them pile up.
-                gc.collect()
+    def begin(self) -> Begun | None:
+        """Begin the next trial that can be trained. Return None when there are enough, or the search ends."""
+        while not (self.stop.is_set() or self._out_of_time()):
+            trial = self._study.claim(self._n_trials)
+            if trial is None:
+                return None
+            begun = self._begun(trial)
+            if begun is not None:
+                return begun
+        return None
 
-    def _one_trial(self, trial: Any) -> None:
+    def _begun(self, trial: Any) -> Begun | None:
+        """Return a trial with what it is trained with; None where that has ended it."""
+        hyperparameters = self._judged(trial, (), lambda: self._drawn(trial))
+        if hyperparameters is None:
+            return None
+        made = self._judged(trial, self._failures, lambda: self._make(trial, hyperparameters))
+        return None if made is None else Begun(trial, *made, self.reported(trial), self._study.attempt(trial))
+
+    def _drawn(self, trial: Any) -> dict[str, Any]:
+        with self._study.drawing(trial):
+            hyperparameters = self._space(trial)
+        trial.set_user_attr("hyperparameters", hyperparameters)
+        return hyperparameters
+
+    def reported(self, trial: Any) -> list[int]:
+        """Return the steps whose objectives a trial has reported."""
+        return list(self._study.trials()[trial.number].intermediate_values)
+
+    def end(self, trial: Any, objectives: Callable[[], Objectives]) -> None:
+        """End a trial as a call ends: complete, pruned or failed; or let it wait again, where the search ends.
+
+        Raises whatever the call raises that hyperparameters do not cause.
+
+        Args:
+            trial: that has begun.
+            objectives: returns the trial's; it may train it.
+        """
+
+        def finite() -> Objectives:
+            found = objectives()
+            if not all(map(math.isfinite, found)):
+                raise FloatingPointError(f"the objective is {', '.join(map(str, found))}; expected finite numbers")
+            return found
+
+        found = self._judged(trial, self._failures, finite)
+        if found is not None:
+            self._study.end_trial(trial.number, "COMPLETE", found)
+            self._show(trial.number)
+
+    def _judged(self, trial: Any, failures: tuple[type[Exception], ...], call: Callable[[], _Result]) -> _Result | None:
+        """Return what a call for a trial returns, or None where it has ended the trial.
+
+        Args:
+            trial: the trial.
+            failures: errors that fail it alone.
+            call: the call.
+        """
         try:
-            with self._study.drawing(trial):
-                hyperparameters = self._space(trial)
-            trial.set_user_attr("hyperparameters", hyperparameters)
-            state, objective = self._outcome(trial, hyperparameters)
+            return call()
+        except import_optuna().TrialPruned:
+            self._study.end_trial(trial.number, "PRUNED")
         except TrialStoppedError:
             self._study.queue_again(trial)
             self._progress.write(f"trial {trial.number}: interrupted, and queued again")
-            return
-        except WorkerDiedError as error:
-            queued = self._study.begin_again(trial, why=f"{type(error).__name__}: {error}")
-            ending = "queued again" if queued else "given up"
-            self._progress.write(f"trial {trial.number}: its process died, and it is {ending} ({error})")
-            return
+            return None
         except BaseException as error:
             _note_error(trial, error)
             self._study.end_trial(trial.number, "FAIL")
-            raise
-        self._study.end_trial(trial.number, state, objective)
+            if not isinstance(error, failures):
+                raise
         self._show(trial.number)
+        return None
 
-    def _outcome(self, trial: Any, hyperparameters: dict[str, Any]) -> tuple[str, Objectives | None]:
-        """Run the trial; return Optuna's name of its final state, and its objective if it is complete."""
-        try:
-            objective = self._run_trial(trial, hyperparameters, self._stop)
-            if not all(map(math.isfinite, objective)):
-                shown = ", ".join(map(str, objective))
-                raise FloatingPointError(f"the objective is {shown}; expected finite numbers")
-        except import_optuna().TrialPruned:
-            return "PRUNED", None
-        except self._failures as error:
-            _note_error(trial, error)
-            return "FAIL", None
-        return "COMPLETE", objective
+    def died(self, trial: Any, error: WorkerDiedError) -> bool:
+        """Count that the process of a trial has died. Return whether another one is to train it; else it has failed."""
+        again = self._study.count_death(trial, why=f"{type(error).__name__}: {error}")
+        ending = "begun again" if again else "given up"
+        self._progress.write(f"trial {trial.number}: its process died, and it is {ending} ({error})")
+        return again
 
     def _show(self, number: int) -> None:
         with self._shown:

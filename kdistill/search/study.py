@@ -362,17 +362,9 @@ class SharedStudy:
         """End a running trial in one of Optuna's states; COMPLETE needs the numbers of its objective."""
         self.study.tell(number, objective, state=import_optuna().trial.TrialState[state])
 
-    def queue_again(self, trial: Any, *, attempt: int | None = None) -> None:
-        """Let a running trial wait, with its number and hyperparameters, for the next process that asks for a trial.
-
-        Args:
-            trial: Optuna's trial.
-            attempt: how many processes have begun it, the next one included (default: as before).
-        """
-        storage = self.study._storage
-        if attempt is not None:
-            storage.set_trial_user_attr(trial._trial_id, "attempt", attempt)
-        storage.set_trial_state_values(trial._trial_id, import_optuna().trial.TrialState.WAITING)
+    def queue_again(self, trial: Any) -> None:
+        """Let a running trial wait, with its number and hyperparameters, for the next process that asks for a trial."""
+        self.study._storage.set_trial_state_values(trial._trial_id, import_optuna().trial.TrialState.WAITING)
 
     def queue_trials_of_the_dead(self) -> None:
         """Queue again the trials of processes that died without ending them."""
@@ -384,22 +376,29 @@ class SharedStudy:
             worker = _worker_of(trial)
             # A trial begins and gets its worker under the lock held here: one without a worker is of a dead process.
             alive = worker and (not self._is_on_this_host(worker) or is_locked(Path(worker.get("lock", ""))))
-            if trial.state.name == "RUNNING" and not alive:
-                self.begin_again(trial)
+            if trial.state.name == "RUNNING" and not alive and self.count_death(trial):
+                self.queue_again(trial)
 
-    def begin_again(self, trial: Any, *, why: str | None = None) -> bool:
-        """Queue a trial again whose process has died, and return that; False where it is given up, with a warning.
+    def attempt(self, trial: Any) -> int:
+        """Return how many processes have begun a trial."""
+        number: int = self.trials()[trial.number].user_attrs.get("attempt", 1)
+        return number
+
+    def count_death(self, trial: Any, *, why: str | None = None) -> bool:
+        """Count that the process of a running trial has died. Return whether another one may train it.
+
+        One that has died with too many fails, with a warning.
 
         Args:
             trial: Optuna's trial.
-            why: what is known of the death; the error of a trial that is given up.
+            why: what is known of the death; the error of a trial that fails.
         """
-        attempt = trial.user_attrs.get("attempt", 1)
+        storage, attempt = self.study._storage, self.attempt(trial)
         if attempt < MAX_ATTEMPTS:
-            self.queue_again(trial, attempt=attempt + 1)
+            storage.set_trial_user_attr(trial._trial_id, "attempt", attempt + 1)
             return True
         if why is not None:
-            self.study._storage.set_trial_user_attr(trial._trial_id, "error", why)
+            storage.set_trial_user_attr(trial._trial_id, "error", why)
         self.end_trial(trial.number, "FAIL")
         warnings.warn(f"trial {trial.number} has ended its process {attempt} times; it is given up", stacklevel=2)
         return False

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -12,7 +13,7 @@ from typing import Any, Protocol, Self
 from ..models.model import Model
 from ..system.names import as_file_name, did_you_mean
 from ..system.progress import Progress
-from ..system.threads import get_num_threads
+from ..system.threads import get_num_threads, using_num_threads
 from ..train.arguments import TrainingArguments
 from ..train.callbacks import CallbackHandler
 from ..train.chosen_defaults import choose_defaults
@@ -22,7 +23,7 @@ from ..train.loop import best_metric
 from ..train.recipe import Recipe, require_labels
 from ..train.run_logs import logs_root
 from .ray import RayTrials
-from .search import Objective, Objectives, Search, Shares, as_objectives
+from .search import Objective, Search, as_objectives
 from .space import SHARED, hyperparameter_space
 from .study import BestRun, SharedStudy
 from .work import TrainerOf, TrialWork
@@ -48,13 +49,8 @@ class Engine(Protocol):
     def share(self, work: TrialWork) -> None:
         """Take what all trials need, before the first one."""
 
-    def shares(self, n_jobs: int) -> Shares:
-        """Return how many trials run at a time, and the threads of each."""
-
-    def __call__(
-        self, trial: Any, args: TrainingArguments, model: Model, stop: threading.Event, reported: Collection[int]
-    ) -> Objectives:
-        """Train a trial, see `TrialWork`."""
+    def jobs(self, search: Search, n_jobs: int) -> Sequence[Callable[[], None]]:
+        """Return what trains the trials of a search, so many at a time (-1: as many as cores), see `Search`."""
 
 
 class Threads:
@@ -76,18 +72,23 @@ class Threads:
         """Take what all trials need."""
         self._work = work
 
-    def shares(self, n_jobs: int) -> Shares:
-        """Return how many trials run at a time, and the threads of each; -1 is a trial for each thread in use."""
+    def jobs(self, search: Search, n_jobs: int) -> Sequence[Callable[[], None]]:
+        """Return a job for each trial at a time, which has its share of the threads; -1 is a trial for each of them."""
         threads = get_num_threads()
         trials = threads if n_jobs == -1 else n_jobs
-        return Shares(trials, max(1, threads // trials))
+        return [partial(self._job, search, max(1, threads // trials))] * trials
 
-    def __call__(
-        self, trial: Any, args: TrainingArguments, model: Model, stop: threading.Event, reported: Collection[int]
-    ) -> Objectives:
-        """Train a trial, see `TrialWork`."""
+    def _job(self, search: Search, threads: int) -> None:
+        """Train one trial after another until there are enough."""
         assert self._work is not None
-        return self._work(trial, args, model, stop, reported)
+        with using_num_threads(threads):
+            while (begun := search.begin()) is not None:
+                call = partial(self._work, begun.trial, begun.args, begun.model, search.stop, begun.reported)
+                search.end(begun.trial, call)
+                del begun, call
+                # A model and its optimiser refer to each other, and the collector, which counts objects and not bytes,
+                # would let many of them pile up.
+                gc.collect()
 
 
 def engine_of(backend: str, ray_address: str | None) -> Engine:
@@ -193,10 +194,10 @@ class HyperparameterSearch:
             self._search = Search(
                 self._study,
                 space,
-                self._run_trial,
+                self._made,
                 n_trials=n_trials,
                 n_jobs=n_jobs,
-                shares=engine.shares,
+                jobs=engine.jobs,
                 timeout=timeout,
                 prepare=self._prepare,
                 catch=catch,
@@ -230,14 +231,8 @@ class HyperparameterSearch:
             TrialWork(recipe, callbacks, self._trainer_of, self._dataset, self._compute_objective, self._directions)
         )
 
-    def _run_trial(self, trial: Any, hyperparameters: dict[str, Any], stop: threading.Event) -> Objectives:
-        """Train a trial with its arguments and a new model; return its objective."""
-        recipe = self._recipe_of(trial, hyperparameters)
-        reported = self._study.trials()[trial.number].intermediate_values
-        return self._engine(trial, recipe.args, recipe.model, stop, list(reported))
-
-    def _recipe_of(self, trial: Any, hyperparameters: dict[str, Any]) -> Recipe:
-        """Return the recipe with the trial's arguments and a new model."""
+    def _made(self, trial: Any, hyperparameters: dict[str, Any]) -> tuple[TrainingArguments, Model]:
+        """Return the trial's arguments and a new model."""
         name = self._hp_name(trial) if self._hp_name else f"run-{trial.number}"
         args = _arguments_of_trial(self._recipe.args, name, hyperparameters)
         with _ONE_MODEL_INIT, self._study.drawing(trial):  # it may ask the trial for hyperparameters, too
@@ -248,9 +243,8 @@ class HyperparameterSearch:
         rows = self._recipe.train_dataset
         no_copies = self._recipe.objective.why_no_copies(rows, self._recipe.processing_class)
         choose_defaults(args, model, rows, no_copies)  # as a run with the trial's values does
-        recipe = self._recipe.replace(args=args, model=model)
-        recipe.settle_config(self._dataset)
-        return recipe
+        self._recipe.replace(args=args, model=model).settle_config(self._dataset)
+        return args, model
 
 
 def _directions(given: Any, default: str) -> list[Any]:

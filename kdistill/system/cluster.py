@@ -10,7 +10,7 @@ import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
@@ -35,29 +35,32 @@ class WorkerDiedError(Exception):
     """A process of the cluster has died, or its host, in the middle of its work."""
 
 
-class WorkStoppedError(BaseException):
-    """The work was given up because the program stops. Not an error of the work."""
-
-
 class Outcome(NamedTuple):
     """What came of a call in another process: a value or an error, and the warnings that came up."""
 
     value: Any
     error: BaseException | None
-    warned: list[tuple[Warning, type[Warning], str, int]]
+    warned: list[tuple[Warning | str, type[Warning], str, int]]
 
     @classmethod
-    def of(cls, call: Callable[[], Any]) -> Outcome:
-        """Call a function and return what came of it, whatever it is."""
-        value, error = None, None
+    def of(cls, call: Callable[[Callable[[Any], Outcome]], Any]) -> Outcome:
+        """Call a function and return what came of it, whatever it is.
+
+        Args:
+            call: is given a function that makes the outcome so far of a value, for what is told before the end. Each
+                warning is in one of them.
+        """
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
+
+            def outcome(value: Any, error: BaseException | None = None) -> Outcome:
+                new, caught[:] = list(caught), []
+                return cls(value, error, [(of.message, of.category, of.filename, of.lineno) for of in new])
+
             try:
-                value = call()
+                return outcome(call(outcome))
             except BaseException as raised:  # noqa: BLE001  # it is for the process that asked to judge
-                error = raised.with_traceback(None)
-        found = [(of.message, of.category, of.filename, of.lineno) for of in caught if isinstance(of.message, Warning)]
-        return cls(value, error, found)
+                return outcome(None, raised.with_traceback(None))
 
     def here(self, warned: dict[Any, Any]) -> Any:
         """Return the value or raise the error, after warning here of what has not been warned of before.
@@ -70,6 +73,35 @@ class Outcome(NamedTuple):
         if self.error is not None:
             raise self.error
         return self.value
+
+
+@contextmanager
+def needing_ray() -> Iterator[None]:
+    """Name the extra where a module of Ray's cannot be imported inside the block, with what it needs of others."""
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(
+            f'work in the processes of Ray needs ray, with Tune and Data ({error}): pip install "kdistill[ray]"'
+        ) from error
+
+
+@contextmanager
+def silenced(logger: str, **environment: str) -> Iterator[None]:
+    """Let a part of Ray log nothing inside the block, where the environment has these variables."""
+    of_ray, before = logging.getLogger(logger), {name: os.environ.get(name) for name in environment}
+    level = of_ray.level
+    of_ray.setLevel(logging.CRITICAL + 1)
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        of_ray.setLevel(level)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _no_cluster(address: str, error: Exception) -> ConnectionError:
@@ -107,10 +139,8 @@ class Cluster:
     """
 
     def __init__(self, address: str | None = None) -> None:
-        try:
+        with needing_ray():
             import ray
-        except ImportError as error:
-            raise ImportError('work in the processes of Ray needs ray: pip install "kdistill[ray]"') from error
         self.ray: Any = ray
         self._address, self._connected = address, False
 
@@ -172,6 +202,22 @@ class Cluster:
         hosts = self._cores_of_hosts()
         return max(1, min(sum(hosts) // processes, max(hosts), _core.MAX_THREADS))
 
+    def cores_each(self, processes: int) -> float:
+        """Return how many cores each of so many processes takes: less than 1 where there are fewer than processes."""
+        return self.threads_each(processes) if processes <= self.cores else int(1e4 * self.cores / processes) / 1e4
+
+    def meaning(self, error: BaseException) -> BaseException:
+        """Return what an error of Ray's means: that a process has died, or could not begin; or else the error."""
+        if not isinstance(error, self.ray.exceptions.RayActorError | self.ray.exceptions.OutOfMemoryError):
+            return error
+        last = " ".join(str(error).strip().splitlines()[-1].split())[:200]
+        if not getattr(error, "actor_init_failed", False):
+            return WorkerDiedError(last)
+        return RuntimeError(
+            f"a process of Ray could not begin ({last}); expected kdistill in the Python of each host, of the same "
+            "version, and the modules that the work needs: in the directory of the program, or on PYTHONPATH"
+        )
+
     def share(self, value: Any) -> Any:
         """Put a value into the object store, once for all processes of a host; return what stands for it.
 
@@ -184,43 +230,6 @@ class Cluster:
             raise TypeError(
                 f"the processes of Ray cannot be sent what they need: {error.__cause__ or error}; expected callbacks, "
                 "functions and classes that pickle takes"
-            ) from error
-
-    def start(self, kind: type, *args: Any, processes: int) -> Any:
-        """Start a process with an object of a class in it, as one of so many that share the cores.
-
-        Returns:
-            Ray's handle of the object, whose methods are called with `.remote(...)`; see `result`.
-        """
-        threads = self.threads_each(processes)
-        cores = threads if processes <= self.cores else int(1e4 * self.cores / processes) / 1e4
-        return self.ray.remote(kind).options(num_cpus=cores, max_restarts=0).remote(*args)
-
-    def result(self, reference: Any, stopped: Callable[[], bool]) -> Any:
-        """Wait for what a process was called for, and return it.
-
-        Args:
-            reference: what `.remote(...)` has returned.
-            stopped: asked again and again whether the program stops.
-
-        Raises:
-            WorkStoppedError: it stops.
-            WorkerDiedError: the process has died.
-            RuntimeError: it could not begin.
-        """
-        try:
-            while True:
-                if stopped():
-                    raise WorkStoppedError
-                if self.ray.wait([reference], timeout=POLL_SECONDS)[0]:
-                    return self.ray.get(reference)
-        except (self.ray.exceptions.RayActorError, self.ray.exceptions.OutOfMemoryError) as error:
-            last = " ".join(str(error).strip().splitlines()[-1].split())[:200]
-            if not getattr(error, "actor_init_failed", False):
-                raise WorkerDiedError(last) from error
-            raise RuntimeError(
-                f"a process of Ray could not begin ({last}); expected kdistill in the Python of each host, of the same "
-                "version, and the modules that the work needs: in the directory of the program, or on PYTHONPATH"
             ) from error
 
     def each(
@@ -260,7 +269,11 @@ class Cluster:
             while True:
                 while len(at_work) < processes and read_ahead():
                     if not free:
-                        free.append(self.start(kind, self.threads_each(processes), *args, processes=processes))
+                        free.append(
+                            self.ray.remote(kind)
+                            .options(num_cpus=self.cores_each(processes), max_restarts=0)
+                            .remote(self.threads_each(processes), *args)
+                        )
                         started.append(free[-1])
                     process, (one, attempt) = free.pop(), ahead.pop()
                     at_work[getattr(process, method).remote(item(one))] = process, one, attempt
@@ -271,9 +284,12 @@ class Cluster:
                 for reference in self.ray.wait(list(at_work), timeout=POLL_SECONDS)[0]:
                     process, one, attempt = at_work.pop(reference)
                     try:
-                        ended.append((one, self.result(reference, lambda: False)))
+                        ended.append((one, self.ray.get(reference)))
                         free.append(process)
-                    except WorkerDiedError as error:
+                    except self.ray.exceptions.RayError as raised:
+                        error = self.meaning(raised)
+                        if not isinstance(error, WorkerDiedError):
+                            raise error from raised
                         if attempt == MAX_ATTEMPTS:
                             raise RuntimeError(
                                 f"{attempt} processes died at the same work; the last: {error}"

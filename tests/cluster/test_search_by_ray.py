@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import threading
 import time
 import types
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from support.paths import TESTS
 from support.small_run import small_dataset, write_model, write_rows
 from support.small_search import distillation_trainer, eval_loss, outcome, search
 
+from kdistill.search.ray import _Start
 from kdistill.search.study import JOURNAL_FILE, MAX_ATTEMPTS, open_journal
 from kdistill.system.cluster import Cluster
 from kdistill.train.callbacks import TrainerCallback
@@ -32,6 +36,7 @@ pytestmark = [
 ]
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SECONDS = 60
+STEPS_OF_AN_EPOCH = 5
 
 
 def eight_trials(trainer: Any, **given: Any) -> Any:
@@ -62,10 +67,28 @@ class KillAtStep(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_the_trials_are_those_of_threads(cluster: str, tmp_path: Path, by_threads: list[tuple[Any, ...]]) -> None:
-    trainer = distillation_trainer(tmp_path)
+class Steps(TrainerCallback):
+    """Writes down each step, in a file for each trial."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        with (self.directory / args.run_name).open("a") as file:
+            file.write("x")
+
+
+def test_the_trials_are_those_of_threads(
+    cluster: str, tmp_path: Path, by_threads: list[tuple[Any, ...]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """None goes on behind the evaluation at which it is pruned, and Tune says nothing."""
+    (tmp_path / "steps").mkdir()
+    trainer = distillation_trainer(tmp_path, callbacks=[Steps(tmp_path / "steps")])
     best = eight_trials(trainer, backend="ray")
     assert outcome(trainer.study) == by_threads
+    steps = [len((tmp_path / "steps" / f"run-{trial.number}").read_text()) for trial in trainer.study.trials]
+    assert steps == [STEPS_OF_AN_EPOCH * max(trial.intermediate_values) for trial in trainer.study.trials]
+    assert capfd.readouterr().out == ""
     assert [best.objective, best.hyperparameters] == [trainer.study.best_value, trainer.study.best_params]
     assert ray.is_initialized()  # who connected disconnects
 
@@ -80,6 +103,17 @@ def test_the_trial_of_a_killed_process_is_repeated(
     assert trainer.study.trials[2].user_attrs["attempt"] == 2
     assert not any("error" in trial.user_attrs for trial in trainer.study.trials)
     assert outcome(trainer.study) == by_threads
+
+
+def test_what_a_process_sends_back_of_its_trial_is_nothing() -> None:
+    """Tune sends a trial's configuration back with each report, and keeps it: with it the object store kept a model."""
+    start = _Start(0, 1, ".", "work", "model", [1])
+    there = pickle.loads(pickle.dumps(start))
+    assert (vars(there)["_given"], there.reported) == ("model", [1])
+    assert not vars(pickle.loads(pickle.dumps(there)))
+    assert copy.deepcopy(start) is start
+    start.clear()
+    assert not vars(pickle.loads(pickle.dumps(start)))
 
 
 def test_a_trial_that_always_kills_its_process_is_given_up(cluster: str, tmp_path: Path) -> None:
@@ -158,8 +192,8 @@ class Looks:
 def test_rows_are_read_where_they_lie_in_the_object_store(cluster: str) -> None:
     rows = small_dataset(3000)
     with Cluster() as found:
-        process = found.start(Looks, found.share(rows), processes=2)
-        assert found.result(process.look.remote(), lambda: False) == (False, int(np.sum(rows.ids)))
+        process = ray.remote(Looks).remote(found.share(rows))
+        assert ray.get(process.look.remote()) == (False, int(np.sum(rows.ids)))
         found.stop(process)
 
 
@@ -197,7 +231,7 @@ def driver(*words: str, address: str | None) -> subprocess.Popen[str]:
 def killed_driver(directory: str) -> None:
     """A search whose process is killed as soon as its third trial is reported."""
 
-    def kill(metrics: dict[str, float]) -> None:
+    def kill() -> None:
         trials = optuna.load_study(
             study_name="search", storage=open_journal(Path(directory, "out", JOURNAL_FILE))
         ).get_trials(deepcopy=False)
@@ -208,7 +242,8 @@ def killed_driver(directory: str) -> None:
         while True:
             time.sleep(0.002)
             if Path(directory, "out", JOURNAL_FILE).exists():
-                kill({})
+                with suppress(KeyError):  # there is no study in it yet
+                    kill()
 
     threading.Thread(target=watch, daemon=True).start()
     eight_trials(distillation_trainer(Path(directory)), backend="ray")
