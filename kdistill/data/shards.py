@@ -30,11 +30,15 @@ class ShardDirectory:
         directory: may not exist, be empty, or hold shards of the same sources.
         ending: of the names of shards, such as ".parquet".
         sources: what the content of the shards depends on, as JSON can hold it, by what messages call it.
+
+    Attributes:
+        count: how many shards there are in all; None as long as they have not all been there.
     """
 
     def __init__(self, directory: Path, ending: str, sources: Mapping[str, Any]) -> None:
         self._directory, self._ending, self._sources = directory, ending, dict(sources)
         self._complete: dict[int, _Complete] = {}
+        self.count: int | None = None
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -49,7 +53,7 @@ class ShardDirectory:
         try:
             with made_directory(self._directory), file_lock(self._directory / LOCK_FILE, wait=False):
                 self._check()
-                self._complete = self._listed()
+                self._complete, self.count = self._listed()
                 yield
         except LockedError as error:
             raise BlockingIOError(
@@ -79,26 +83,28 @@ class ShardDirectory:
                 "expected another directory, or the same command, which goes on where it was interrupted"
             )
 
-    def _listed(self) -> dict[int, _Complete]:
-        """Return the shards that were finished; what was edited to something else is not among them."""
+    def _listed(self) -> tuple[dict[int, _Complete], int | None]:
+        """Return the shards that were finished, and `count`; what was edited to something else is not among them."""
         path = self._directory / SHARDS_FILE
-        shards = read_json_object(path).get("shards") if path.is_file() else None
-        found = {}
+        noted = read_json_object(path) if path.is_file() else {}
+        shards, count, found = noted.get("shards"), noted.get("count"), {}
         for number, values in (shards if isinstance(shards, dict) else {}).items():
             if isinstance(values, list) and len(values) == 3 and all(isinstance(of, int) for of in values):
                 found[int(number)] = _Complete(*values)
-        return found
+        return found, count if isinstance(count, int) else None
 
     def path(self, number: int) -> Path:
         """Return where the shard lies with this number, from 0 on."""
         return self._directory / f"rows-{number:05d}{self._ending}"
 
-    def rows(self, number: int) -> int | None:
-        """Return how many rows a shard has that is there and whole; None for one that is to be made."""
-        known, path = self._complete.get(number), self.path(number)
-        if known is None or not path.is_file() or path.stat().st_size != known.bytes:
-            return None
-        return known.rows if zlib.crc32(path.read_bytes()) == known.crc32 else None
+    def whole(self) -> dict[int, int]:
+        """Return how many rows each shard has that is there and whole, by number."""
+        return {number: known.rows for number, known in self._complete.items() if self._is_whole(number, known)}
+
+    def _is_whole(self, number: int, known: _Complete) -> bool:
+        path = self.path(number)
+        there = path.is_file() and path.stat().st_size == known.bytes
+        return there and zlib.crc32(path.read_bytes()) == known.crc32
 
     def write(self, number: int, content: bytes, rows: int) -> None:
         """Put a shard in place, whole, and then note it."""
@@ -109,10 +115,11 @@ class ShardDirectory:
         self._note()
 
     def finish(self, count: int) -> None:
-        """Note the shards, and remove what an interrupted call has left behind them."""
+        """Note that these are all shards, and forget what an interrupted call has left behind them."""
+        self.count = count
         self._complete = {number: shard for number, shard in self._complete.items() if number < count}
         self._note()
 
     def _note(self) -> None:
         shards = {str(number): list(shard) for number, shard in sorted(self._complete.items())}
-        write_json(self._directory / SHARDS_FILE, {"sources": self._sources, "shards": shards})
+        write_json(self._directory / SHARDS_FILE, {"sources": self._sources, "shards": shards, "count": self.count})

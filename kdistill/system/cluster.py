@@ -11,14 +11,12 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import islice
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 from .. import _core
 from .threads import get_num_threads
 
-POLL_SECONDS = 0.5
 MAX_ATTEMPTS = 3
 """How often a piece of work may end its process, for want of memory perhaps, before it is given up."""
 LOCAL = "local"
@@ -28,7 +26,6 @@ ADDRESS_VARIABLE = "RAY_ADDRESS"
 
 
 _SECONDS_TO_ANSWER = 10
-_Item = TypeVar("_Item")
 
 
 class WorkerDiedError(Exception):
@@ -231,74 +228,6 @@ class Cluster:
                 f"the processes of Ray cannot be sent what they need: {error.__cause__ or error}; expected callbacks, "
                 "functions and classes that pickle takes"
             ) from error
-
-    def each(
-        self,
-        kind: type,
-        args: tuple[Any, ...],
-        method: str,
-        items: Iterator[_Item],
-        *,
-        item: Callable[[_Item], Any],
-        processes: int,
-    ) -> Iterator[tuple[_Item, Any]]:
-        """Let processes work on items, one at a time each; yield each with its result as soon as it is there.
-
-        The item of a process that dies is given to another one. While they work, one item is read ahead.
-
-        Args:
-            kind: the class of the objects in the processes, made of their number of threads and `args`.
-            args: see `kind`.
-            method: its method that is called with what `item` makes of an item.
-            items: the items.
-            item: see `method`.
-            processes: how many share the cores.
-
-        Raises:
-            RuntimeError: a process could not begin, or an item has ended `MAX_ATTEMPTS` of them.
-        """
-        left, ahead, free, started = items, list[tuple[_Item, int]](), list[Any](), list[Any]()
-        at_work: dict[Any, tuple[Any, _Item, int]] = {}
-
-        def read_ahead() -> bool:
-            if not ahead:
-                ahead.extend((one, 1) for one in islice(left, 1))
-            return bool(ahead)
-
-        try:
-            while True:
-                while len(at_work) < processes and read_ahead():
-                    if not free:
-                        free.append(
-                            self.ray.remote(kind)
-                            .options(num_cpus=self.cores_each(processes), max_restarts=0)
-                            .remote(self.threads_each(processes), *args)
-                        )
-                        started.append(free[-1])
-                    process, (one, attempt) = free.pop(), ahead.pop()
-                    at_work[getattr(process, method).remote(item(one))] = process, one, attempt
-                if not at_work:
-                    return
-                read_ahead()
-                ended = []
-                for reference in self.ray.wait(list(at_work), timeout=POLL_SECONDS)[0]:
-                    process, one, attempt = at_work.pop(reference)
-                    try:
-                        ended.append((one, self.ray.get(reference)))
-                        free.append(process)
-                    except self.ray.exceptions.RayError as raised:
-                        error = self.meaning(raised)
-                        if not isinstance(error, WorkerDiedError):
-                            raise error from raised
-                        if attempt == MAX_ATTEMPTS:
-                            raise RuntimeError(
-                                f"{attempt} processes died at the same work; the last: {error}"
-                            ) from error
-                        ahead.append((one, attempt + 1))
-                yield from ended
-        finally:
-            for process in started:
-                self.stop(process)
 
     def stop(self, process: Any) -> None:
         """End a process at once."""

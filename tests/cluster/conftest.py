@@ -38,6 +38,8 @@ def cluster(_own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     try:
         ray.init(address=f"127.0.0.1:{port}", log_to_driver=False)
         yield f"127.0.0.1:{port}"
+        for found in ray.util.list_named_actors(all_namespaces=True):  # Ray Data's, which the cluster would wait for
+            ray.kill(ray.get_actor(**found))
         ray.shutdown()
     finally:
         process.terminate()

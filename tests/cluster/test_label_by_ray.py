@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from support.small_run import sentences, small_model, write_model
 
 from kdistill.cli.main import main
+from kdistill.system.cluster import MAX_ATTEMPTS
 
 pq = pytest.importorskip("pyarrow.parquet")
 pa = pytest.importorskip("pyarrow")
@@ -41,8 +44,8 @@ def run(capsys: pytest.CaptureFixture[str], *words: Any) -> dict[str, Any]:
     return dict(json.loads(capsys.readouterr().out.splitlines()[-1]))
 
 
-def refused(capsys: pytest.CaptureFixture[str], *words: Any) -> str:
-    assert main(["label", *map(str, words), "--json"]) == 2
+def refused(capsys: pytest.CaptureFixture[str], *words: Any, status: int = 2) -> str:
+    assert main(["label", *map(str, words), "--json"]) == status
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
@@ -114,11 +117,27 @@ def test_shards_of_something_else_are_an_error(place: Path, capsys: pytest.Captu
     assert shards() == first
 
 
+def test_a_warning_of_many_parts_is_shown_once(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two of three parts have the same warning."""
+    Path("rows/a.parquet").unlink()
+    with Path("rows/b.jsonl").open("a") as file:
+        file.writelines(json.dumps({"sentence": "good " * 30, "label": 0, "place": 90}) + "\n" for _ in range(70))
+    words = ["label", "--data", "rows/*", "--output", "out", "--ray", "--shard-rows", 30, "--teacher", "teacher"]
+    assert main([*map(str, words), "--max-length", "8", "--no-teacher-cache"]) == 0
+    shown = capsys.readouterr().err
+    assert len(shards()) == 3
+    assert [shown.count(text) for text in ("the column 'place' is not used", "30 of 30 rows")] == [1, 1]
+
+
 def test_a_row_that_cannot_be_read_is_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Path("rows/b.jsonl").open("a") as file:
         file.write('{"sentence": 7, "label": 0, "place": 90}\n')
     assert "rows/b.jsonl:21" in refused(capsys, *ALL, "--teacher", "teacher")
     assert len(shards()) >= 1  # what was finished stays
+
+
+ANSWERS = "ray::MapWorker(MapBatches(_Labeller)).submit"
+"""The title that Ray gives a process while it answers a part."""
 
 
 def processes_of(title: str) -> Iterator[int]:
@@ -131,19 +150,16 @@ def processes_of(title: str) -> Iterator[int]:
             continue
 
 
-def test_the_rows_of_a_killed_process_are_answered_by_another(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small_model(5, hidden_size=128, num_hidden_layers=4, intermediate_size=512).save_pretrained("slow")
-    (place / "slow/vocab.txt").write_bytes((place / "teacher/vocab.txt").read_bytes())
-    rows = [{"sentence": text} for text, _ in sentences(4000)]
-    pq.write_table(pa.Table.from_pylist(rows), "many.parquet")
-    command = ["--teacher", "slow", "--data", "many.parquet", "--shard-rows", 1000, "--no-teacher-cache"]
+@contextmanager
+def killing(times: int, *, after: int) -> Iterator[list[int]]:
+    """Kill processes while they answer, so many, once there are so many shards; yield those that were killed."""
     killed: list[int] = []
+    done = threading.Event()
 
     def kill() -> None:
-        until = time.monotonic() + 60
-        while not killed and time.monotonic() < until:
-            for process in processes_of("ray::_Labeller.shard"):
-                if shards():  # the second shard is in work
+        while len(killed) < times and not done.is_set():
+            for process in processes_of(ANSWERS):
+                if len(shards()) >= after and process not in killed:
                     os.kill(process, signal.SIGKILL)
                     killed.append(process)
                     break
@@ -151,10 +167,43 @@ def test_the_rows_of_a_killed_process_are_answered_by_another(place: Path, capsy
 
     thread = threading.Thread(target=kill)
     thread.start()
-    figures = run(capsys, *command, "--output", "out", "--ray")
-    thread.join()
+    try:
+        yield killed
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.fixture
+def many(place: Path) -> list[Any]:
+    """Options for 4000 rows in four shards, and a teacher that takes its time."""
+    small_model(5, hidden_size=128, num_hidden_layers=4, intermediate_size=512).save_pretrained("slow")
+    (place / "slow/vocab.txt").write_bytes((place / "teacher/vocab.txt").read_bytes())
+    rows = [{"sentence": text} for text, _ in sentences(4000)]
+    pq.write_table(pa.Table.from_pylist(rows), "many.parquet")
+    return ["--teacher", "slow", "--data", "many.parquet", "--shard-rows", 1000, "--no-teacher-cache"]
+
+
+def test_the_rows_of_a_killed_process_are_answered_by_another(
+    many: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with killing(1, after=1) as killed:
+        figures = run(capsys, *many, "--output", "out", "--ray")
     assert len(killed) == 1
-    assert (figures["n"], figures["shards"]) == (4000, 4)
-    run(capsys, *command[:4], "--output", "whole.parquet", "--no-teacher-cache")
+    assert (figures["n"], figures["shards"], figures["kept_shards"]) == (4000, 4, 0)
+    run(capsys, *many[:4], "--output", "whole.parquet", "--no-teacher-cache")
     found = pa.concat_tables([pq.read_table(f"out/{name}") for name in shards()])
     assert found.equals(pq.read_table("whole.parquet"))
+
+
+def test_a_part_that_always_kills_its_process_is_given_up(many: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """What was answered before it stays, and is kept by the next command."""
+    with killing(MAX_ATTEMPTS, after=1) as killed:
+        error = refused(capsys, *many, "--output", "out", "--ray", status=1)
+    assert len(set(killed)) == MAX_ATTEMPTS
+    assert f"{MAX_ATTEMPTS} processes died at the same work; the last: " in error
+    first = shards()
+    assert len(first) == 1
+    gc.collect()  # the error holds the processes of Ray Data, which hold the cores; a command ends with it
+    assert run(capsys, *many, "--output", "out", "--ray")["kept_shards"] == 1
+    assert {name: shards()[name] for name in first} == first
