@@ -144,24 +144,29 @@ class _Trials:
         self._error = self._error or error
         self._search.stop.set()
 
-    def begin(self, name: str) -> _Start | None:
-        """Begin a trial of the study; None when there are enough."""
+    def begin(self, name: str) -> int | None:
+        """Begin a trial of the study, and return its number; None when there are enough."""
         try:
             begun = self._search.begin()
             if begun is None:
                 return None
-            given = self._cluster.share((begun.args, begun.model))
-            start = _Start(begun.trial.number, self._threads, str(Path.cwd()), self._work, given, list(begun.reported))
-            self._carried[name] = _Carried(begun.trial, start, begun.attempt)
-            return start
+            try:
+                given = self._cluster.share((begun.args, begun.model))
+            except TypeError as error:
+                self._search.end(begun.trial, partial(_failed, error))
+                raise
         except BaseException as error:  # noqa: BLE001  # see above
             self._fail(error)
             return None
+        start = _Start(self._threads, str(Path.cwd()), self._work, given, list(begun.reported))
+        self._carried[name] = _Carried(begun.trial, start, begun.attempt)
+        return int(begun.trial.number)
 
     def added(self, of_tune: Any) -> None:
-        """Remember Tune's trial, and how often it may repeat it."""
+        """Remember Tune's trial, and let it know what its process is to get, and how often it may repeat it."""
         carried = self._carried[of_tune.trial_id]
         carried.of_tune, of_tune.max_failures = of_tune, MAX_ATTEMPTS - carried.attempt
+        of_tune.set_config({_START: _Kept(carried.start)})
 
     def hear(self, name: str, outcome: Outcome) -> bool:
         """Give the study what a process tells; return whether its trial ends with it."""
@@ -188,7 +193,7 @@ class _Trials:
             elif getattr(error, "preempted", False) or self._search.died(carried.trial, meant):
                 carried.start.reported = self._search.reported(carried.trial)
             else:
-                del self._carried[name]
+                self._forget(self._carried.pop(name))
         except BaseException as raised:  # noqa: BLE001  # see above
             self._fail(raised)
 
@@ -197,11 +202,17 @@ class _Trials:
         carried = self._carried.pop(name, None)
         if carried is None:
             return  # it was given up
-        carried.start.clear()
+        self._forget(carried)
         try:
             self._search.end(carried.trial, carried.end)
         except BaseException as error:  # noqa: BLE001  # see above
             self._fail(error)
+
+    @staticmethod
+    def _forget(carried: _Carried) -> None:
+        """Let the object store forget the model of a trial that Tune keeps in its list."""
+        if carried.of_tune is not None:
+            carried.of_tune.set_config({})
 
     def stopping(self) -> bool:
         """Return whether the search ends before its trials, and end their processes if so: Tune waits for reports."""
@@ -229,43 +240,40 @@ class _Inert:
         return _Inert, ()
 
 
-class _Start:
-    """What a process needs to train a trial. Where it lies in the object store, so that nothing large travels twice.
+class _Kept(_Inert):
+    """A `_Start` where Tune keeps it. A process is sent a copy, which is the start; into Tune's files goes nothing.
 
-    Tune keeps it, copies it, and lets the process send it back with each report: a copy is the same object, and what
-    comes back from a process is nothing.
+    A reference that is written to a file would pin what it refers to in the object store for ever.
+    """
+
+    def __init__(self, start: _Start) -> None:
+        self._start = start
+
+    def __deepcopy__(self, memo: Any) -> _Start:
+        return self._start
+
+
+class _Start:
+    """What a process needs to train a trial: where it lies in the object store, so that nothing large travels twice.
+
+    The process sends it back with each report, with nothing in it.
     """
 
     def __init__(
-        self,
-        number: int,
-        threads: int,
-        directory: str,
-        work: Any,
-        given: Any,
-        reported: list[int],
-        *,
-        here: bool = True,
+        self, threads: int, directory: str, work: Any, given: Any, reported: list[int], *, here: bool = True
     ) -> None:
-        self._number, self._threads, self._directory = number, threads, directory
+        self._threads, self._directory = threads, directory
         self._work, self._given, self._here = work, given, here
         self.reported = reported
-
-    def __repr__(self) -> str:
-        return str(self._number)  # part of a file name of Tune's
 
     def __deepcopy__(self, memo: Any) -> Self:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if not self._here or self._given is None:
+        if not self._here:
             return _Inert, ()
-        parts = (self._number, self._threads, self._directory, self._work, self._given, self.reported)
+        parts = (self._threads, self._directory, self._work, self._given, self.reported)
         return partial(_Start, here=False), parts
-
-    def clear(self) -> None:
-        """Let the object store forget the trial's model."""
-        self._given = None
 
     def train(self) -> None:
         """Train the trial in this process, and report each call of Optuna's trial, and the end."""
@@ -321,8 +329,8 @@ def _searcher(trials: _Trials) -> Any:
 
     class StudySearcher(_Inert, Searcher):  # type: ignore[misc]  # which mypy does not see
         def suggest(self, trial_id: str) -> Any:
-            start = trials.begin(trial_id)
-            return Searcher.FINISHED if start is None else {_START: start}
+            number = trials.begin(trial_id)
+            return Searcher.FINISHED if number is None else {_START: number}
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
             trials.end(trial_id)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -20,10 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 from support.paths import TESTS
-from support.small_run import small_dataset, write_model, write_rows
+from support.small_run import small_dataset, small_model, write_model, write_rows
 from support.small_search import distillation_trainer, eval_loss, outcome, search
 
-from kdistill.search.ray import _Start
 from kdistill.search.study import JOURNAL_FILE, MAX_ATTEMPTS, open_journal
 from kdistill.system.cluster import Cluster
 from kdistill.train.callbacks import TrainerCallback
@@ -105,15 +102,22 @@ def test_the_trial_of_a_killed_process_is_repeated(
     assert outcome(trainer.study) == by_threads
 
 
-def test_what_a_process_sends_back_of_its_trial_is_nothing() -> None:
-    """Tune sends a trial's configuration back with each report, and keeps it: with it the object store kept a model."""
-    start = _Start(0, 1, ".", "work", "model", [1])
-    there = pickle.loads(pickle.dumps(start))
-    assert (vars(there)["_given"], there.reported) == ("model", [1])
-    assert not vars(pickle.loads(pickle.dumps(there)))
-    assert copy.deepcopy(start) is start
-    start.clear()
-    assert not vars(pickle.loads(pickle.dumps(start)))
+def used() -> float:
+    """Bytes in the object store."""
+    name = "object_store_memory"
+    return float(ray.cluster_resources()[name] - ray.available_resources().get(name, 0))
+
+
+def test_a_search_leaves_nothing_in_the_object_store(cluster: str, tmp_path: Path) -> None:
+    """Tune keeps the configurations of its trials, writes them to files, and lets processes send them back."""
+    before = used()
+    trainer = distillation_trainer(tmp_path)
+    trainer.model_init = lambda: small_model(1, hidden_size=128, intermediate_size=512)
+    search(trainer, n_trials=3, backend="ray")
+    until = time.monotonic() + SECONDS
+    while used() > before:
+        assert time.monotonic() < until, (before, used())
+        time.sleep(0.1)
 
 
 def test_a_trial_that_always_kills_its_process_is_given_up(cluster: str, tmp_path: Path) -> None:
