@@ -19,6 +19,7 @@ from ..system.foreign import package_of
 from ..system.progress import Progress
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
+from ..train.world import ALONE, World
 from .cache import TeacherCache, cache_directory, warn_unusable
 from .row_keys import KEY_BYTES
 
@@ -30,9 +31,9 @@ class TeacherFunction:
     """A function that gives logits for texts; what it gives is kept by text.
 
     It is called with lists of texts, of pairs (text, second text), or, where rows are token ids alone, of dicts with
-    `input_ids` and `token_type_ids`, at most `per_device_eval_batch_size` at a time, each different row once in a run.
-    It returns logits, (n, num_labels): an array, a tensor or lists of numbers. Of a regression they are its numbers, of
-    a student that embeds texts embeddings of its width.
+    `input_ids` and `token_type_ids`, at most `per_device_eval_batch_size` at a time, each different row once in a run:
+    by one of the processes that train together. It returns logits, (n, num_labels): an array, a tensor or lists of
+    numbers. Of a regression they are its numbers, of a student that embeds texts embeddings of its width.
 
     Answers stay in memory for the run. They are stored in the teacher cache only where name and version are given,
     which then stand for the weights that nobody can see in a function: give another version when the answers change.
@@ -79,26 +80,80 @@ class TeacherFunction:
             TypeError: what the function returns are no numbers.
             ValueError: it returns another number of rows or of logits.
         """
+        keys = self._learn(rows, args, ALONE, what)
+        return np.stack([self._known[key] for key in keys])
+
+    def share(self, rows: Dataset, args: DistillationTrainingArguments, world: World, *, what: str) -> None:
+        """Ask for this process's share of the rows and take the answers of the others, which call this together.
+
+        So each different row is asked once by all of them, with the same others in a call as by one process.
+
+        Args:
+            rows: the same in all processes.
+            args: see `outputs`.
+            world: the processes.
+            what: see `outputs`.
+
+        Raises:
+            FloatingPointError, TypeError, ValueError: see `outputs`.
+        """
+        self._learn(rows, args, world, what)
+
+    def _learn(self, rows: Dataset, args: DistillationTrainingArguments, world: World, what: str) -> list[bytes]:
+        """Know the answers for all rows, and return the key of each row."""
         inputs = _inputs_of(rows)
         keys = [_key_of(row) for row in inputs]
         missing = {key: place for place, key in enumerate(keys) if key not in self._known}
+        if not missing and world.size == 1:
+            return keys
         cache = self._open(args) if missing else None
         if cache is not None:
-            listed = list(missing)
-            found, logits = cache.lookup(np.frombuffer(b"".join(listed), dtype=f"V{KEY_BYTES}"))
-            self._known |= {listed[place]: logits[place] for place in np.flatnonzero(found)}
-            missing = {key: place for key, place in missing.items() if key not in self._known}
-        places = sorted(missing.values())
+            self._recall(cache, [*missing])
+        place_of = {key: place for place, key in enumerate(keys)}
+        listed = sorted(place_of, key=place_of.__getitem__)  # the same in all processes
+        known = np.array(world.gather(np.array([key in self._known for key in listed])))  # bool (processes, keys)
+        asked = np.flatnonzero(~known.any(axis=0))
+        giver = known.argmax(axis=0)  # the first that has a row gives it
+        size = args.per_device_eval_batch_size
+        giver[asked] = np.arange(len(asked)) // size % world.size
+        mine = asked[giver[asked] == world.rank]
         with Progress(f"{self.name}, {what}", unit="rows", quiet=args.disable_tqdm) as progress:
-            for first in range(0, len(places), args.per_device_eval_batch_size):
-                progress(first, len(places))
-                block = places[first : first + args.per_device_eval_batch_size]
-                logits = self._asked([inputs[place] for place in block], block)
-                self._known |= {keys[place]: logits[row] for row, place in enumerate(block)}
+            for first in range(0, len(mine), size):
+                progress(first, len(mine))
+                block = [listed[number] for number in mine[first : first + size]]
+                places = [place_of[key] for key in block]
+                self._known |= zip(block, self._asked([inputs[place] for place in places], places), strict=True)
                 if cache is not None:
-                    cache = _store(cache, [keys[place] for place in block], logits)
-            progress(len(places), len(places))
-        return np.stack([self._known[key] for key in keys])
+                    cache = self._store(cache, block)
+            progress(len(mine), len(mine))
+        if world.size > 1:
+            lacking = [listed[number] for number in np.flatnonzero(~known[world.rank] & (giver != world.rank))]
+            self._exchange(listed, np.flatnonzero(~known.all(axis=0) & (giver == world.rank)), world)
+            if cache is not None and lacking:
+                found, _ = cache.lookup(_as_array(lacking))
+                if not found.all():  # it is none that they have in common
+                    self._store(cache, [key for key, there in zip(lacking, found, strict=True) if not there])
+        return keys
+
+    def _recall(self, cache: TeacherCache, keys: list[bytes]) -> None:
+        """Take what the cache has for these keys."""
+        found, logits = cache.lookup(_as_array(keys))
+        self._known |= {keys[place]: logits[place] for place in np.flatnonzero(found)}
+
+    def _exchange(self, listed: list[bytes], mine: NDArray[np.int64], world: World) -> None:
+        """Give the others the answers of the keys with these numbers, and take theirs."""
+        values = np.array([self._known[listed[number]] for number in mine], np.float32)
+        for numbers, theirs in world.gather((mine, values)):
+            self._known |= {listed[number]: of for number, of in zip(numbers, theirs, strict=True)}
+
+    def _store(self, cache: TeacherCache, keys: list[bytes]) -> TeacherCache | None:
+        """Append what is known of these keys, and return the cache; None where it cannot be written."""
+        try:
+            cache.append(_as_array(keys), np.array([self._known[key] for key in keys], np.float32))
+        except OSError as error:
+            warn_unusable(error)
+            return None
+        return cache
 
     def fingerprint(self) -> str:
         """Return a hash of name and version, which is all that is known of a function."""
@@ -141,16 +196,6 @@ class TeacherFunction:
             return None
 
 
-def _store(cache: TeacherCache, keys: list[bytes], logits: NDArray[np.float32]) -> TeacherCache | None:
-    """Append rows, and return the cache; None where it cannot be written."""
-    try:
-        cache.append(np.frombuffer(b"".join(keys), dtype=f"V{KEY_BYTES}"), logits)
-    except OSError as error:
-        warn_unusable(error)
-        return None
-    return cache
-
-
 def _inputs_of(rows: Dataset) -> list[Any]:
     """Return the rows as a function gets them: their texts, or their token ids where they hold none."""
     if rows.texts is not None:
@@ -165,3 +210,7 @@ def _inputs_of(rows: Dataset) -> list[Any]:
 def _key_of(row: str | tuple[str, str] | Mapping[str, list[int]]) -> bytes:
     """Return the BLAKE2b of a row, the same for equal rows alone."""
     return hashlib.blake2b(repr(row).encode(), digest_size=KEY_BYTES).digest()
+
+
+def _as_array(keys: list[bytes]) -> NDArray[np.void]:
+    return np.frombuffer(b"".join(keys), dtype=f"V{KEY_BYTES}")

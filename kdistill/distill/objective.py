@@ -201,12 +201,12 @@ class Distillation:
         if config.embeds and counts:
             _warn_of_labels(args)
         if data.train.masking is None and counts:
-            self.teachers.fill_cache(data.train, args, data.world, what="training rows")
+            self.teachers.share(data.train, args, data.world, what="training rows")
             self._ask(args)
             _warn_of_rows_without_a_lesson(self.answers, data.train)
         outputs: tuple[Outputs, ...] = ()
         if data.eval is not None:
-            self.teachers.fill_cache(data.eval, args, data.world, what="evaluation rows")
+            self.teachers.share(data.eval, args, data.world, what="evaluation rows")
             outputs = self.teachers.outputs(data.eval, args, what="evaluation rows", keep=True)
             self._measure(outputs, data.eval, data, args, config)
         if counts:

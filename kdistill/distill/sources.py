@@ -26,6 +26,7 @@ from ..tasks.registry import task_for
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
 from ..train.world import World
+from .functions import TeacherFunction
 from .teachers import Teacher, reader_for_both
 
 BY_CONFIDENCE = "confidence"
@@ -82,6 +83,7 @@ class Teachers:
         sources: the teachers.
         weights: of each, float64 (teachers,), adding up to 1.
         models: those of them that are models.
+        functions: those of them that are functions.
         metrics: of all together, see `logits`; of one teacher its own.
     """
 
@@ -91,6 +93,7 @@ class Teachers:
         self.sources = tuple(sources)
         self.weights = weights_of_teachers(weights, len(sources))
         self.models = [source for source in sources if isinstance(source, Teacher)]
+        self.functions = [source for source in sources if isinstance(source, TeacherFunction)]
         self.metrics: dict[str, Any] = {}
         self._kept: tuple[Dataset, tuple[Outputs, ...]] | None = None
 
@@ -193,14 +196,24 @@ class Teachers:
                 one._kept = rows, (outputs[place],)
             yield one
 
-    def fill_cache(self, rows: Dataset, args: DistillationTrainingArguments, world: World, *, what: str) -> None:
-        """Let each of several processes put the answers of models for its share of the rows into the teacher cache.
+    def share(self, rows: Dataset, args: DistillationTrainingArguments, world: World, *, what: str) -> None:
+        """Let each of several processes ask for its share of the rows, so that none asks for all.
 
-        So none of them computes all; where they have no directory for the cache in common, they give each other theirs.
-        Of many rows a process asks for a part of its share at a time, for rows in files are copied into memory.
+        They give each other what functions have answered; the answers of models go into the teacher cache.
         """
-        if world.size == 1 or not args.teacher_cache or rows.hidden:
+        if world.size == 1 or rows.hidden:
             return
+        for function in self.functions:
+            function.share(rows, args, world, what=what)
+        if args.teacher_cache:
+            self._fill_cache(rows, args, world, what)
+
+    def _fill_cache(self, rows: Dataset, args: DistillationTrainingArguments, world: World, what: str) -> None:
+        """Put the answers of models for this process's share of the rows into the teacher cache.
+
+        Where processes have no directory for the cache in common, they give each other theirs. Of many rows a process
+        asks for a part of its share at a time, for rows in files are copied into memory.
+        """
         for teacher in self.models:
             teacher.exchange(rows, args, world)  # those of an earlier run, which a host may lack
         parts = list(blocks_of_rows(rows.starts, world.size * BLOCK_UNITS))

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from support import mpi_run
 from support.mpi_run import CASES, command, main, started
 from support.resumable_run import run_python
-from support.small_run import write_model, write_rows
+from support.small_run import small_dataset, write_model, write_rows
 
 from kdistill.cli.main import main as kdistill
 
@@ -51,6 +52,9 @@ def test_processes_have_the_bits_of_one_that_accumulates(
     assert run.returncode == 0, run.stderr
     assert [line.split()[0] for line in run.stdout.splitlines()] == [*CASES]  # rank 0 alone has printed
     assert {name: model(tmp_path, name) for name in CASES} == expected
+    asked = [int(line) for path in (tmp_path / "of_a_function").glob("asked-*") for line in path.read_text().split()]
+    rows = small_dataset(29)
+    assert sum(asked) == len({rows.ids[start:end].tobytes() for start, end in pairwise(rows.starts)})
     finished = mpi_run.distilled(tmp_path / "distilled", gradient_accumulation_steps=mpi_run.MICRO_BATCHES)
     finished.load_finished_run()  # as `kdistill report` does, in one process
     assert finished.state.ranks == processes
