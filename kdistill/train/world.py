@@ -34,6 +34,9 @@ _NOTICE = 1
 _SECONDS_TO_MEET = 60.0  # for the others, once one has stopped: rank 0 may be writing a checkpoint
 _SECONDS_TO_PASS_ON = 0.5  # what a process has written, before the launcher is told to end the job
 _LONGEST_PAUSE = 1e-3
+# Bytes that a message brings from all processes together. MPI counted them in 32 bits until its version 4, which Open
+# MPI does not have.
+_LARGEST_MESSAGE = 1 << 30
 
 
 class World(Protocol):
@@ -144,9 +147,19 @@ class Mpi:
         sizes = np.zeros(self.size, np.int64)
         own = np.array([content.size], np.int64)
         self._do(lambda: self._all.Iallgather(own, sizes), longest_pause=_LONGEST_PAUSE)  # the others may be late
+        found = [np.empty(size, np.uint8) for size in sizes.tolist()]
+        block = max(_LARGEST_MESSAGE // self.size, 1)
+        for first in range(0, int(sizes.max()), block):
+            parts = self._all_of(content[first : first + block], np.clip(sizes - first, 0, block))
+            for whole, part in zip(found, parts, strict=True):
+                whole[first : first + len(part)] = part
+        return [pickle.loads(whole.data) for whole in found]
+
+    def _all_of(self, mine: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """Return the bytes that each process gives, of which there are so many."""
         found = np.empty(int(sizes.sum()), np.uint8)
-        self._do(lambda: self._all.Iallgatherv(content, [found, sizes]))
-        return [pickle.loads(part.tobytes()) for part in np.split(found, np.cumsum(sizes)[:-1])]
+        self._do(lambda: self._all.Iallgatherv(mine, [found, sizes]))
+        return np.split(found, np.cumsum(sizes)[:-1])
 
     def share(self, value: Any) -> Any:
         return self.gather(value if self.leads else None)[0]

@@ -188,6 +188,25 @@ def test_a_command_that_is_the_work_of_one_process_is_refused(
     assert "4 processes of `kdistill info`, which is the work of one" in capsys.readouterr().err
 
 
+# Processes that give each other more than a message brings, and once nothing.
+MANY_MESSAGES = """
+import sys
+import numpy as np
+from kdistill.train import world
+world._LARGEST_MESSAGE, mpi = int(sys.argv[1]), world.current_world()
+for found in (mpi.gather(np.arange(100 * rank, dtype=np.int64)) for rank in (mpi.rank,)):
+    assert [of.tolist() for of in found] == [list(range(100 * rank)) for rank in range(mpi.size)]
+print(mpi.gather(None), len(mpi.share(b"x" * 1000)))
+"""
+
+
+@pytest.mark.parametrize("largest", [1 << 30, 100, 1])
+def test_what_is_too_large_for_a_message_is_gathered_in_several(launcher: str, largest: int) -> None:
+    run = started(3, "-c", MANY_MESSAGES, str(largest))
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "[None, None, None] 1000\n" * 3
+
+
 def test_a_process_without_a_launcher_is_alone_and_does_not_load_mpi4py() -> None:
     code = "import sys; from kdistill.train.world import ALONE, current_world as of; print(of() is ALONE, *sys.modules)"
     alone, *modules = run_python(code).stdout.split()
