@@ -51,10 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         nonlocal options, world
         started = time.monotonic()
-        options = parse(argv)
-        options.started = started
-        world = _world_of(options.command)
+        world, missing = _launched_world()
         with world.together(), silent_unless(world.leads):
+            options = parse(argv)
+            options.started = started
+            _check_runs_together(options.command, missing)
             figures = run_command(options)
         if not world.leads:
             return 0
@@ -75,16 +76,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_as_program(work, on_error=on_error, on_interrupt=on_interrupt, as_typed=as_typed)
 
 
-def _world_of(command: str) -> World:
-    """Return the processes that run this command together. Raises ValueError for several of one that is alone."""
-    if command in _TOGETHER:
-        return current_world()
-    if (count := launched_processes()) > 1:
+def _launched_world() -> tuple[World, Exception | None]:
+    """Return the processes of the launcher, of which one speaks for all, and why they do not find each other."""
+    try:
+        return current_world(), None
+    except (ImportError, RuntimeError) as error:
+        return ALONE, error
+
+
+def _check_runs_together(command: str, missing: Exception | None) -> None:
+    """Raise for several processes of a command that is the work of one, or that do not find each other.
+
+    Args:
+        command: the command.
+        missing: why they do not.
+    """
+    if command not in _TOGETHER and (count := launched_processes()) > 1:
         raise ValueError(
             f"an MPI launcher has started {count} processes of `kdistill {command}`, which is the work of one; start "
             f"it without mpirun, which is for {' and '.join(_TOGETHER)}"
         )
-    return ALONE
+    if missing is not None:
+        raise missing
 
 
 @contextmanager

@@ -184,8 +184,20 @@ def test_a_command_that_is_the_work_of_one_process_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
     assert kdistill(["info"]) == 2
     assert "4 processes of `kdistill info`, which is the work of one" in capsys.readouterr().err
+
+
+def test_an_error_of_all_processes_is_shown_once(launcher: str) -> None:
+    for words, said in (
+        (["search", "--teacher", "t", "--train", "t.tsv", "--eval", "e.tsv"], "2 processes of `kdistill search`"),
+        (["distill", "--trian", "t.tsv"], "--trian"),
+    ):
+        run = started(2, "-m", "kdistill", *words)
+        assert run.returncode == 2
+        assert run.stderr.count("kdistill: error: ") == 1, run.stderr
+        assert said in run.stderr
 
 
 # Processes that give each other more than a message brings, and once nothing.
