@@ -6,6 +6,7 @@ import shlex
 from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from ..train.arguments import secret_arguments
@@ -68,7 +69,8 @@ def parse(argv: Sequence[str]) -> Namespace:
         words = [*_words_of_config(known, words), *words]
     options, left_over = parser.parse_known_args([name, *words])
     if left_over:
-        command.error(f"{left_over[0]!r} is an unexpected argument")
+        files = "; several files of rows are named by a pattern in quotes, such as --train 'part-*.tsv'"
+        command.error(f"{left_over[0]!r} is an unexpected argument{files if Path(left_over[0]).is_file() else ''}")
     options.command_line = _command_line(options, known)
     return options
 

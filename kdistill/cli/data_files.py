@@ -11,6 +11,7 @@ from typing import Any
 from ..data.columns import TOKEN_COLUMNS, rows_of
 from ..data.dataset import Dataset
 from ..data.files import DOCUMENTS, DataFile, FileFormat, are_token_files, is_plain_text, read_content
+from ..data.patterns import matching_paths
 from ..data.questions import CONTEXT_COLUMN, QUESTION_COLUMN
 from ..data.table import Table
 from ..data.text_files import PLAIN_TEXT_COLUMN
@@ -43,20 +44,23 @@ def format_words(options: Mapping[str, Any]) -> list[str]:
 def data_file(path: str, options: Mapping[str, Any], head: str | None = None) -> DataFile:
     """Return the file at `path`, written as the options of `FORMAT` describe; None where they were not given.
 
+    A pattern such as `part-*.tsv` stands for several files of the same form.
+
     For a model that tags tokens (`head`), a .txt or .tsv without such options has a word and its tag a line, unless the
     first line of a .tsv names columns. For one that predicts hidden words a .txt is running text.
     """
     plain = all(options[name] is None for name in FORMAT if name != "encoding")
-    suffix = Path(path).suffix.lower()
-    words = head == TOKEN and plain and (suffix == ".txt" or (suffix == ".tsv" and not _is_table(path)))
-    documents = head == MASKED and plain and is_plain_text(Path(path))
+    first = Path(matching_paths(path)[0])
+    suffix = first.suffix.lower()
+    words = head == TOKEN and plain and (suffix == ".txt" or (suffix == ".tsv" and not _is_table(first)))
+    documents = head == MASKED and plain and is_plain_text(first)
     return DataFile(path, file_format(options, "conll" if words else DOCUMENTS if documents else None))
 
 
-def _is_table(path: str) -> bool:
+def _is_table(path: Path) -> bool:
     """Return whether the first line of a file names columns; False where there is no such file, for its reader."""
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             line = file.readline(_LONGEST_HEADER)
     except OSError:
         return False

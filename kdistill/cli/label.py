@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from argparse import Namespace
 
+from ..data.patterns import matching_paths
 from ..data.teacher_files import ending_of
 from ..system.output import check_output
 from ..train.arguments import DistillationTrainingArguments
@@ -25,7 +26,7 @@ def label(options: Namespace) -> Figures:
             given = f"--{name.replace('_', '-')} is {getattr(options, name)}"
             raise ValueError(f"{given}, and belongs to --ray, which is not given")
     ending = ending_of(options.output)
-    check_output("--output", options.output, inputs=[options.data, *options.teacher])
+    check_output("--output", options.output, inputs=[*matching_paths(options.data), *options.teacher])
     args, started = read_arguments(DistillationTrainingArguments, options), time.monotonic()
     labelling = Labelling(options, args, ending)
     file = rows_file(options.data, options, labelling.first.head)

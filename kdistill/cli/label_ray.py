@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..data.files import DataFile, are_token_files
+from ..data.patterns import matching_paths
 from ..data.shards import ShardDirectory
-from ..data.streams import matching_paths, parts_of, stamp_of
+from ..data.streams import parts_of, stamp_of
 from ..data.table import Table
 from ..data.token_writer import SHARD_ROWS
 from ..system.cluster import MAX_ATTEMPTS, Cluster, Outcome, WorkerDiedError, needing_ray, silenced

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..data.dataset import Dataset
 from ..data.files import DataFile
+from ..data.patterns import matching_paths
 from ..data.ragged import Ragged, units
 from ..data.sentences import Sentences
 from ..data.table import Table
@@ -61,7 +62,7 @@ def predict(options: Namespace) -> Figures:
             raise ValueError(f"{option} is {value}; expected {expected}")
     threshold = None if options.above is None else check_threshold("--threshold", options.above)
     if options.output is not None:
-        inputs = [path for path in (options.data, options.model) if path is not None]
+        inputs = [*([] if options.data is None else matching_paths(options.data)), options.model]
         check_output("--output", options.output, inputs=inputs)
     trainer = measuring_trainer(options)
     if options.digits is not None and (trainer.model.head != SEQUENCE or (options.output or "").endswith(".jsonl")):

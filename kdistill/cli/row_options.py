@@ -25,7 +25,7 @@ ROWS_HELP = (
 )
 OTHER_ROWS_HELP = (
     "for tags a CoNLL file, or columns tokens and tags; for questions a .json file of SQuAD, or columns question, "
-    "context and answers"
+    "context and answers; several files of one form are named by a pattern in quotes, such as 'rows-*.jsonl'"
 )
 
 

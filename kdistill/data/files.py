@@ -25,6 +25,7 @@ from .conll import read_conll
 from .folders import read_folder
 from .headers import header_that_is_a_row, word_with_its_tag
 from .json_rows import read_json
+from .patterns import is_pattern, joined, matching_paths
 from .table import Table
 from .text_files import decoded, lines_of, read_documents, read_lines
 
@@ -79,7 +80,7 @@ class FileFormat:
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file of rows with its format. It is a path, too (`os.PathLike`)."""
+    """A file of rows with its format, or several that a pattern stands for. It is a path, too (`os.PathLike`)."""
 
     path: str
     format: FileFormat = field(default_factory=FileFormat)
@@ -94,7 +95,7 @@ class DataFile:
 
 
 def read_file(path: Path, how: FileFormat | str | None = None) -> Table:
-    """Read the columns of a file, by default in UTF-8, or of a folder of texts.
+    """Read the columns of a file, by default in UTF-8, of a folder of texts, or of the files that a pattern stands for.
 
     A TSV is read as GLUE writes it: a header line, no quoting, a tab between columns. A CSV has a header and quotes
     fields with commas, quotes (doubled) or newlines in them, after RFC 4180. All values of both are text. A .txt file
@@ -103,15 +104,43 @@ def read_file(path: Path, how: FileFormat | str | None = None) -> Table:
 
     Args:
         path: the file; its name ends with its kind. `rows.json#train` are the rows under that name in the object that a
-            JSON file consists of.
+            JSON file consists of. A pattern such as `part-*.parquet` is read as in `read_files`, in the order of names.
         how: its format, or the kind alone.
 
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: Parquet without pyarrow.
         ValueError: the kind is unknown, an option does not belong to it, or a row is broken or ragged (with file and
-            line number).
+            line number), or see `read_files`.
     """
+    paths = matching_paths(str(path))
+    if paths == [str(path)]:
+        return _read_one(path, how)
+    encoded = next(filter(are_token_files, paths), None)
+    if encoded is not None:
+        raise ValueError(
+            f"{path} stands for {encoded}, which holds token files; expected one such directory, by its name"
+        )
+    return read_files(list(map(Path, paths)), how, str(path))
+
+
+def read_files(paths: Sequence[Path], how: FileFormat | str | None, source: str) -> Table:
+    """Read the rows of files one after another, which all have the same columns; rows of JSON may leave some out.
+
+    Args:
+        paths: the files, each as in `read_file`.
+        how: as in `read_file`, the same for all.
+        source: what messages call them together.
+
+    Raises:
+        ValueError: also for other columns, or other names of labels, in a later file.
+    """
+    how = FileFormat(how) if how is None or isinstance(how, str) else how
+    of_json = all(kind_of(file_and_field(path)[0], how)[0] == "json" for path in paths)
+    return joined([_read_one(path, how) for path in paths], source, may_lack=of_json)
+
+
+def _read_one(path: Path, how: FileFormat | str | None) -> Table:
     how = FileFormat(how) if how is None or isinstance(how, str) else how
     if are_token_files(path):
         raise ValueError(
@@ -126,6 +155,7 @@ def read_file(path: Path, how: FileFormat | str | None = None) -> Table:
         path, how = file, replace(how, field=field_name)
     if not path.is_file():
         found = "is a pipe or device; save its content as a file" if path.exists() else "does not exist"
+        found = "stands for no file" if is_pattern(str(path)) else found
         raise FileNotFoundError(f"{path} {found}; expected a {KINDS} file or a folder of texts")
     kind, suffix = kind_of(path, how)
     if kind is None or kind not in _KINDS:

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..system.names import did_you_mean, listing
 from .class_names import class_names_of_features
-from .files import KINDS, FileFormat, are_token_files, read_file
+from .files import KINDS, FileFormat, are_token_files, file_and_field, read_file, read_files
+from .patterns import joined, matching_paths
 from .split_slices import parse_split
 from .table import DatasetDict, Table
 from .token_files import TokenFiles
@@ -122,18 +123,19 @@ class _LocalSplits:
         """Return the rows of a split or of slices, see `split_slices.parse_split`. Raises ValueError for an unknown."""
         slices = parse_split(str(wanted))  # also of the classes that datasets has for splits
         if str(wanted) == "all" and "all" not in self._files:
-            return _concatenated(list(self.all_of_them().values()))
+            return _one_after_another(list(self.all_of_them().values()))
         for one in slices:
             if one.split not in self._files:
                 raise ValueError(f"split is {str(wanted)!r}; the files give {listing(self._files)}")
         whole = [(one, self._table(one.split)) for one in slices]
-        return _concatenated(
+        return _one_after_another(
             [table if one.first is one.stop is None else table.select(one.rows(len(table))) for one, table in whole]
         )
 
     def _table(self, name: str) -> Table:
         if name not in self._tables:
-            rows = _concatenated([read_file(file, self._how) for file in self._files[name]])
+            files = self._files[name]
+            rows = read_file(files[0], self._how) if len(files) == 1 else read_files(files, self._how, _called(files))
             self._tables[name] = rows.with_class_names(self._class_names)
         return self._tables[name]
 
@@ -200,33 +202,20 @@ def _matching(directory: Path, files: DataFiles) -> list[Path]:
     paths: list[Path] = []
     for file in [files] if isinstance(files, (str, os.PathLike)) else files:
         path = directory / Path(file).expanduser()
-        found = [path] if path.exists() else sorted(path.parent.glob(path.name))
-        if not found:
+        found = list(map(Path, matching_paths(str(path))))
+        if not file_and_field(found[0])[0].exists():
             raise FileNotFoundError(f"there is no file {str(path)!r}; expected a {KINDS} file")
         paths += found
     return paths
 
 
-def _concatenated(tables: Sequence[Table]) -> Table:
-    """Return the rows of tables one after another."""
-    if len(tables) == 1:
-        return tables[0]
-    first = tables[0]
-    class_names: dict[str, Sequence[str]] = {}
-    for table in tables:
-        if set(table.columns) != set(first.columns):
-            raise ValueError(
-                f"{table.source} has the columns {listing(table.columns)}; {first.source} has {listing(first.columns)}"
-            )
-        for column, names in table.class_names.items():
-            if list(class_names.setdefault(column, names)) != list(names):
-                raise ValueError(
-                    f"{table.source} calls the labels in {column!r} {listing(names)}; the files before it call them "
-                    f"{listing(class_names[column])}"
-                )
-    columns = {name: [value for table in tables for value in table.columns[name]] for name in first.columns}
-    places = [table.where(row) for table in tables for row in range(len(table))]
-    return Table(f"{first.source} and {len(tables) - 1} more", columns, places, class_names)
+def _one_after_another(tables: Sequence[Table]) -> Table:
+    return joined(tables, _called([table.source for table in tables]))
+
+
+def _called(sources: Sequence[str | Path]) -> str:
+    """Return what messages call several sources together."""
+    return f"{sources[0]} and {len(sources) - 1} more"
 
 
 def _from_hub(path: str | os.PathLike[str], name: str | None, **options: Any) -> Any:

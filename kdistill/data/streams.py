@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import gzip
 import json
-import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,13 +41,6 @@ class Part(NamedTuple):
 
     table: Table
     share: float
-
-
-def matching_paths(pattern: str) -> list[str]:
-    """Return the paths that a pattern stands for, sorted; the pattern itself where it is a path or stands for none."""
-    if os.path.lexists(pattern):
-        return [pattern]
-    return sorted(glob.glob(pattern, recursive=True)) or [pattern]  # noqa: PTH207  # it may begin anywhere
 
 
 def stamp_of(file: DataFile) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from .columns import TEXT_COLUMNS, TEXT_PAIR_COLUMNS, TOKEN_COLUMNS, Columns, pa
 from .dataset import Dataset
 from .files import are_token_files, read_file
 from .label_values import is_empty
+from .patterns import matching_paths
 from .ragged import starts_of
 from .sentences import Sentences
 from .sources import read_table
@@ -158,8 +159,12 @@ def _of_table(table: Table, argument: str, sha256: str | None) -> TeacherSource:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the hash of a file, or of all that a pattern stands for."""
+    digest = hashlib.sha256()
+    for name in matching_paths(str(path)):
+        with Path(name).open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def places_of(source: TeacherSource, table: Table, texts: Columns) -> Found:

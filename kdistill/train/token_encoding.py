@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..data.documents import masking_of
 from ..data.files import DOCUMENTS, DataFile, FileFormat, are_token_files, is_plain_text
-from ..data.streams import matching_paths
+from ..data.patterns import matching_paths
 from ..data.token_files import TokenFiles
 from ..data.token_writer import SHARD_ROWS, Settings, write_token_files
 from ..losses.problem_types import PROBLEM_TYPES, REGRESSION

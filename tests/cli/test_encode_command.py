@@ -95,7 +95,7 @@ def test_commands_that_read_rows_give_for_tokens_what_they_give_for_the_text(
             "expected the file that they were made of",
         ),
         (("encode", "--data", "TOKENS", "--tokenizer", "MODEL", "--output", "new"), "expected the text that they were"),
-        (("encode", "--data", "no-*.tsv", "--tokenizer", "MODEL", "--output", "new"), "no-*.tsv does not exist"),
+        (("encode", "--data", "no-*.tsv", "--tokenizer", "MODEL", "--output", "new"), "no-*.tsv stands for no file"),
         (
             ("finetune", "--model", "MODEL", "--train", "TOKENS", "--output-dir", "new", "--columns", "text,label"),
             "need no --columns",

@@ -1,0 +1,90 @@
+"""Several files as one source of rows: those that a pattern such as `part-*.parquet` stands for."""
+
+from __future__ import annotations
+
+import glob
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
+from typing import overload
+
+from ..system.names import listing
+from .table import Table
+
+
+def matching_paths(pattern: str) -> list[str]:
+    """Return the paths that a pattern stands for, sorted; the pattern itself where it is a path or stands for none.
+
+    Behind a `#` it may name where the rows of JSON files are, as in `part-*.json#train`.
+    """
+    if os.path.lexists(pattern):
+        return [pattern]
+    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  # it may begin anywhere
+    if not found and "#" in pattern:
+        files, _, name = pattern.rpartition("#")
+        found = [f"{file}#{name}" for file in sorted(glob.glob(files, recursive=True))]  # noqa: PTH207
+    return found or [pattern]
+
+
+def is_pattern(path: str) -> bool:
+    """Return whether a path that is not there is a pattern, which then stands for no file."""
+    return glob.has_magic(path) and not os.path.lexists(path)
+
+
+def joined(tables: Sequence[Table], source: str, *, may_lack: bool = False) -> Table:
+    """Return the rows of tables one after another.
+
+    Args:
+        tables: the tables.
+        source: what messages call them together.
+        may_lack: whether rows leave out what they do not have, as those of JSON do: it is then None in the result.
+
+    Raises:
+        ValueError: a table has other columns than the first one, or other names for the labels in one.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    names = dict.fromkeys(tables[0].columns)
+    class_names: dict[str, Sequence[str]] = {}
+    for table in tables:
+        lacking, more = names.keys() - table.columns.keys(), table.columns.keys() - names.keys()
+        if (lacking or more) if not may_lack else (lacking and more and len(table)):
+            raise ValueError(
+                f"{table.where(0) if len(table) else table.source}: the columns are {listing(map(repr, table.columns))}"
+                f", and in the files before it {listing(map(repr, names))}; expected the same names in all files"
+            )
+        names |= dict.fromkeys(table.columns)
+        for column, called in table.class_names.items():
+            if list(class_names.setdefault(column, called)) != list(called):
+                raise ValueError(
+                    f"{table.source} calls the labels in {column!r} {listing(called)}; the files before it call them "
+                    f"{listing(class_names[column])}"
+                )
+    columns = {
+        name: [value for table in tables for value in table.columns.get(name, [None] * len(table))] for name in names
+    }
+    return Table(source, columns, _Places(tables), class_names)
+
+
+class _Places(Sequence[str]):
+    """The places of the rows of several tables."""
+
+    def __init__(self, tables: Sequence[Table]) -> None:
+        self._ends = [*accumulate(map(len, tables))]
+        self._tables = [replace(table, columns={}) for table in tables]
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        rows = range(len(self))[index]
+        if isinstance(rows, range):
+            return [self[row] for row in rows]
+        number = bisect_right(self._ends, rows)
+        return self._tables[number].where(rows - (self._ends[number - 1] if number else 0))
