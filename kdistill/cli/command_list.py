@@ -101,7 +101,7 @@ COMMANDS = (
         "shards: the same command goes on where it was interrupted.",
         "kdistill encode --data 'rows-*.parquet' --tokenizer teacher --output tokens --max-length 128",
         TrainingArguments,
-        ("max_length", "disable_tqdm"),
+        ("max_length", "doc_stride", "disable_tqdm"),
     ),
     Command(
         "prune",

@@ -6,12 +6,11 @@ import time
 from argparse import Namespace
 from typing import Any
 
-from ..data.files import DataFile
+from ..tasks.registry import TASK_OPTIONS
 from ..text.classes import AutoTokenizer
 from ..train.arguments import TrainingArguments
 from ..train.token_encoding import encode as encode_files
-from .data_files import FORMAT, file_format
-from .inputs import columns_of, read_arguments
+from .inputs import columns_of, read_arguments, rows_file
 
 Figures = dict[str, Any]
 _MOST_LABELS = 100  # more are counted alone
@@ -20,12 +19,13 @@ _MOST_LABELS = 100  # more are counted alone
 def encode(options: Namespace) -> Figures:
     """Write the rows of `--data` as token files into `--output`."""
     args, started = read_arguments(TrainingArguments, options), time.monotonic()
-    how = file_format({name: getattr(options, name) for name in FORMAT})
+    head = None if options.task is None else TASK_OPTIONS[options.task]
     files = encode_files(
-        [DataFile(path, how) for path in options.data],
+        [rows_file(path, options, head) for path in options.data],
         AutoTokenizer.from_pretrained(options.tokenizer),
         options.output,
         max_length=args.max_length,
+        doc_stride=args.doc_stride,
         task=options.task,
         problem_type=options.problem_type,
         keep_texts=options.keep_texts,
@@ -36,11 +36,12 @@ def encode(options: Namespace) -> Figures:
     header, seconds = files.header, time.monotonic() - started
     return {
         "output": options.output,
-        "n": header.rows,
+        "n": header.examples if files.are_windows else header.rows,
+        "windows": header.rows if files.are_windows else None,
         "tokens": header.tokens,
         "shards": len(header.shards),
         "max_length": header.max_length,
-        "truncated": header.cut,
+        "truncated": 0 if files.are_windows else header.cut,
         "bytes": sum(sum(shard.bytes.values()) for shard in header.shards),
         "num_labels": len(header.values),
         "labels": list(header.values) if len(header.values) <= _MOST_LABELS else None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..compress.choice import SCOPES
 from ..compress.prune import ROWS
-from ..data.token_writer import SHARD_ROWS
+from ..data.token_encoders import SHARD_ROWS
 from ..exporters.registry import DTYPES, FORMATS
 from ..losses.problem_types import PROBLEM_TYPES
 from ..serve.limits import HOST, PORT, Limits
@@ -168,7 +168,8 @@ def _add_encoding(parser: ArgumentParser, group: _ArgumentGroup) -> None:
     group.add_argument(
         "--task",
         choices=tuple(TASK_OPTIONS),
-        help="what is learned of the rows: masked-lm makes blocks of running text (default: labels of whole texts)",
+        help="what is learned of the rows: token-classification makes windows of words with tags, masked-lm blocks of "
+        "running text (default: labels of whole texts)",
     )
     group.add_argument(
         "--problem-type",

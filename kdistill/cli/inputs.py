@@ -132,7 +132,7 @@ def rows_to_learn(config: Config, options: Namespace) -> Rows | WordRows:
     if not task_for(config).labels_per_token:
         return read_rows(label_table(file), **columns, trained_on=trained)
     del columns["text_pair_column"]
-    return words_of(file.table, **columns, trained_on=trained)
+    return words_of(label_table(file), **columns, trained_on=trained)
 
 
 def _of_one_process(options: Namespace) -> str:

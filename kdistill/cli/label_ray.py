@@ -25,7 +25,7 @@ from ..data.patterns import matching_paths
 from ..data.shards import ShardDirectory
 from ..data.streams import parts_of, stamp_of
 from ..data.table import Table
-from ..data.token_writer import SHARD_ROWS
+from ..data.token_encoders import SHARD_ROWS
 from ..system.cluster import MAX_ATTEMPTS, Cluster, Outcome, WorkerDiedError, needing_ray, silenced
 from ..system.names import listing
 from ..system.progress import Progress

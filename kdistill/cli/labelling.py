@@ -164,6 +164,11 @@ class Labelling:
 
 def _encoded_rows(files: TokenFiles, ending: str) -> Table:
     """Return a table as long as token files, whose texts nobody writes. Raises ValueError for an output with texts."""
+    if files.are_windows:
+        raise ValueError(
+            f"--data {files.path} holds token files of rows of words, whose answers are written beside the words; "
+            "expected the file that they were made of"
+        )
     if ending != ".npy":
         raise ValueError(
             f"--data {files.path} holds token files, and --output ends in {ending}, a file of texts with their "

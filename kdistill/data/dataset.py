@@ -134,7 +134,7 @@ class Dataset:
     @property
     def num_examples(self) -> int:
         """The number of examples: of rows, or of what they are windows or texts of."""
-        return len(self) if self.windows is None else len(np.unique(self.windows.examples))
+        return len(self) if self.windows is None else len(_first_rows(self.windows.examples))
 
     @property
     def rows_are(self) -> str:
@@ -146,6 +146,8 @@ class Dataset:
     @property
     def labelled(self) -> int:
         """The number of examples that have a label."""
+        if isinstance(self.windows, Windows):
+            return int(np.logical_or.reduceat(self.have_labels(), _first_rows(self.windows.examples)).sum())
         if self.windows is not None:
             return int(labelled_rows(self.targets).sum())
         return sum(int(labelled_rows(labels).sum()) for labels in self._blocks_of_labels())
@@ -246,6 +248,11 @@ class Dataset:
         rows = np.ascontiguousarray(np.asarray(indices).astype(np.int64, casting="same_kind", copy=False))
         batch = Batch(*_core.take_rows(self.ids, self.types, self.starts, rows))
         return batch, self.labels[units_of(self.starts, rows) if self.per_token else rows]
+
+
+def _first_rows(examples: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the first row of each example, given the example of each row, not falling."""
+    return np.flatnonzero(np.concatenate(([True], examples[1:] != examples[:-1])))
 
 
 def _are_lengths(lengths: NDArray[np.int64], starts: NDArray[np.int64]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from ..text.tokenizer import PreTrainedTokenizerFast
 from .dataset import Dataset, OnProgress, Reading
 from .label_values import NO_LABEL, are_numbered
 from .labels import UNTAGGED
-from .ragged import starts_of
+from .ragged import Ragged, starts_of
 from .windows import Windows, overlap_of, windows_of_words
 from .words import WordRows
 
@@ -54,16 +54,99 @@ def encode_words(
     """
     tags = rows.read_tags(id2label)
     limit = tokenizer.truncation_length(max_length)
-    before, behind = tokenizer.special_token_ids()
-    size = None if limit is None else limit - len(before) - len(behind)
-    if size is not None and size < 1:
-        raise ValueError(
-            f"max_length is {limit}; expected room for {len(before) + len(behind)} special tokens and text"
-        )
-    overlap = 0 if size is None else overlap_of("doc_stride", doc_stride, size)
-    further = _further(id2label or {}) if all_tokens else None
+    overlap = overlap_of_words(tokenizer, limit, doc_stride)
+    cut = cut_words(rows, tags, tokenizer, max_length=limit, overlap=overlap, progress=progress)
+    cut.warn_of_left_out(rows)
+    labels = labels_of_all_tokens(cut.labels, cut.further, id2label or {}) if all_tokens else cut.labels
+    numbered = are_numbered(tag for of in rows.tags or () if isinstance(of, list | tuple) for tag in of)
+    return Dataset(
+        *(cut.ids, cut.types, cut.starts, labels),
+        Reading(rows.columns, limit, 0, numbered),
+        rows.column_use,
+        per_token=True,
+        windows=Windows(cut.examples, cut.words, rows.words if keep_texts else None),
+    )
+
+
+def overlap_of_words(tokenizer: PreTrainedTokenizerFast, max_length: int | None, doc_stride: int | None) -> int:
+    """Return how many tokens two windows of a row of words share; 0 where rows may have any length.
+
+    Args:
+        tokenizer: the model's.
+        max_length: tokens of the longest window; None: any.
+        doc_stride: those that are asked for.
+
+    Raises:
+        ValueError: windows have no room for text, or cannot overlap so.
+    """
+    if max_length is None:
+        return 0
+    return overlap_of("doc_stride", doc_stride, _room(tokenizer, max_length))
+
+
+def _room(tokenizer: PreTrainedTokenizerFast, max_length: int) -> int:
+    """Return how many tokens of text a window has room for. Raises ValueError for none."""
+    special = sum(map(len, tokenizer.special_token_ids()))
+    if max_length <= special:
+        raise ValueError(f"max_length is {max_length}; expected room for {special} special tokens and text")
+    return max_length - special
+
+
+class WordWindows(NamedTuple):
+    """Rows of words as windows.
+
+    Attributes:
+        ids, types, starts: as in `Dataset`, a row for each window.
+        labels: int64 (tokens,), the tag of a word at its first token, in the window that answers for it; UNTAGGED where
+            it is not known, and NO_LABEL at all other tokens.
+        examples, words: as in `windows.Windows`.
+        further: bool (tokens,), the further tokens of the words that a window answers for.
+        longer: how many rows became several windows.
+        left_out: the row and the word of words that the tokenizer makes nothing of, and that have a tag.
+    """
+
+    ids: NDArray[np.int32]
+    types: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    examples: NDArray[np.int64]
+    words: NDArray[np.int64]
+    further: NDArray[np.bool_]
+    longer: int
+    left_out: Sequence[tuple[int, str]]
+
+    def warn_of_left_out(self, rows: WordRows) -> None:
+        """Warn of tags that nothing is learned from."""
+        if self.left_out:
+            row, word = self.left_out[0]
+            warnings.warn(
+                f"{rows.table.source}: the tokenizer makes nothing of words that have a tag, which take no part: "
+                f"{len(self.left_out):,}, the first is {word!r} in {rows.table.where(row)}",
+                stacklevel=5,
+            )
+
+
+def cut_words(
+    rows: WordRows,
+    tags: Ragged | None,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    max_length: int | None,
+    overlap: int,
+    progress: OnProgress | None = None,
+) -> WordWindows:
+    """Tokenise rows of words on all cores and cut them into windows.
+
+    Args:
+        rows: the words.
+        tags: int64, the tag of each word, an empty list for a row without tags; None: no row has any.
+        tokenizer: the model's.
+        max_length: tokens of the longest window; None: any.
+        overlap: tokens that two windows of a row share, see `overlap_of_words`.
+        progress: called after each block.
+    """
     left_out: list[tuple[int, str]] = []
-    cutter = _Cutter(before, behind, size, overlap, further)
+    cutter = _Cutter(tokenizer, None if max_length is None else _room(tokenizer, max_length), overlap)
     for first in range(0, len(rows), ENCODE_BLOCK):
         if progress is not None:
             progress(first, len(rows))
@@ -78,85 +161,76 @@ def encode_words(
             cutter.add(row, found, count, np.full(count, UNTAGGED) if given is None else given)
     if progress is not None:
         progress(len(rows), len(rows))
-    if left_out:
-        row, word = left_out[0]
-        warnings.warn(
-            f"{rows.table.source}: the tokenizer makes nothing of words that have a tag, which take no part: "
-            f"{len(left_out):,}, the first is {word!r} in {rows.table.where(row)}",
-            stacklevel=4,
-        )
-    numbered = are_numbered(tag for of in rows.tags or () if isinstance(of, list | tuple) for tag in of)
-    reading, texts = Reading(rows.columns, limit, 0, numbered), rows.words if keep_texts else None
-    return cutter.dataset(tokenizer.has_token_types, reading, rows, texts)
+    return cutter.windows(left_out)
 
 
-def _further(id2label: Mapping[int, str]) -> NDArray[np.int64]:
-    """Return the label of the further tokens of a word by that of its first one, int64 (labels,)."""
+def labels_of_all_tokens(
+    labels: NDArray[np.int64], further: NDArray[np.bool_], id2label: Mapping[int, str]
+) -> NDArray[np.int64]:
+    """Return labels in which the further tokens of a word have its label, too: `I-` in place of `B-`, if that exists.
+
+    Args:
+        labels: as in `WordWindows`.
+        further: likewise.
+        id2label: the model's label map.
+    """
     ids = {name: index for index, name in id2label.items()}
-    return np.array(
+    inside = np.array(
         [ids.get(f"I-{name[2:]}", index) if name.startswith("B-") else index for index, name in id2label.items()]
     )
+    first = np.maximum.accumulate(np.where(further, 0, np.arange(len(labels))))  # that of the word it belongs to
+    found = labels[first]
+    known = further & (found >= 0)
+    found[known] = inside[found[known]]
+    return found
 
 
 class _Cutter:
     """Collects the windows of rows."""
 
-    def __init__(
-        self,
-        before: Sequence[int],
-        behind: Sequence[int],
-        size: int | None,
-        overlap: int,
-        further: NDArray[np.int64] | None,
-    ) -> None:
-        self._before, self._behind, self._size, self._overlap = list(before), list(behind), size, overlap
-        self._further = further
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, size: int | None, overlap: int) -> None:
+        self._before, self._behind = map(list, tokenizer.special_token_ids())
+        self._has_types, self._size, self._overlap = tokenizer.has_token_types, size, overlap
         self._ids: list[int] = []
         self._types: list[int] = []
         self._labels: list[NDArray[np.int64]] = []
         self._words: list[NDArray[np.int64]] = []
+        self._further: list[NDArray[np.bool_]] = []
         self._lengths: list[int] = []
         self._examples: list[int] = []
+        self._longer = 0
 
     def add(self, example: int, row: WordRow, count: int, tags: NDArray[Any]) -> None:
         """Add the windows of a row of `count` words, some of which may have no token."""
         word_of = np.array(row.words, dtype=np.int64)
         lengths = np.bincount(word_of, minlength=count).astype(np.int64)
         size = self._size if self._size is not None else max(len(word_of), 1)
+        self._longer += len(word_of) > size
         is_first = np.concatenate(([True], np.diff(word_of) != 0))[: len(word_of)]
+        before, behind = len(self._before), len(self._behind)
         for part, own in windows_of_words(lengths, size, self._overlap):
             answers = own & is_first[part]
             words = np.where(answers, word_of[part], -1)
             labels = np.where(answers, tags[word_of[part]], NO_LABEL) if len(word_of) else np.zeros(0, np.int64)
-            if self._further is not None:
-                others = own & ~is_first[part]
-                labels[others] = [tag if tag < 0 else self._further[tag] for tag in tags[word_of[part]][others]]
-            self._append(example, row.ids[part], row.type_ids[part], labels, words)
+            self._ids += [*self._before, *row.ids[part], *self._behind]
+            self._types += [*[0] * before, *row.type_ids[part], *[0] * behind]
+            self._labels.append(np.pad(labels, (before, behind), constant_values=NO_LABEL))
+            self._words.append(np.pad(words, (before, behind), constant_values=-1))
+            self._further.append(np.pad(own & ~is_first[part], (before, behind)))
+            self._lengths.append(before + len(labels) + behind)
+            self._examples.append(example)
 
-    def _append(
-        self, example: int, ids: list[int], types: list[int], labels: NDArray[np.int64], words: NDArray[np.int64]
-    ) -> None:
-        before, behind = len(self._before), len(self._behind)
-        self._ids += [*self._before, *ids, *self._behind]
-        self._types += [*[0] * before, *types, *[0] * behind]
-        self._labels.append(np.pad(labels, (before, behind), constant_values=NO_LABEL))
-        self._words.append(np.pad(words, (before, behind), constant_values=-1))
-        self._lengths.append(before + len(ids) + behind)
-        self._examples.append(example)
-
-    def dataset(
-        self, has_types: bool, reading: Reading, rows: WordRows, texts: Sequence[Sequence[str]] | None
-    ) -> Dataset:
-        """Return the windows as a data set; `texts` are the words that it is to hold."""
-        types = np.array(self._types, np.int32) if has_types else np.zeros(len(self._ids), np.int32)
-        windows = Windows(np.array(self._examples, np.int64), np.concatenate(self._words), texts)
-        return Dataset(
-            np.array(self._ids, np.int32),
-            types,
+    def windows(self, left_out: Sequence[tuple[int, str]]) -> WordWindows:
+        """Return the windows."""
+        ids = np.array(self._ids, np.int32)
+        return WordWindows(
+            ids,
+            np.array(self._types, np.int32) if self._has_types else np.zeros_like(ids),
             starts_of(np.array(self._lengths)),
             np.concatenate(self._labels).astype(np.int64),
-            reading,
-            rows.column_use,
-            per_token=True,
-            windows=windows,
+            np.array(self._examples, np.int64),
+            np.concatenate(self._words),
+            np.concatenate(self._further),
+            self._longer,
+            left_out,
         )

@@ -37,6 +37,15 @@ def tag_ids(
         ValueError: an id or name that the model does not have, or a fraction.
         TypeError: a row's tags are no list, or a tag is neither a whole number nor a name.
     """
+    lists = lists_of_tags(labels, where)
+    matcher = LabelMatcher([tag for tags in lists for tag in tags], id2label, class_names, fractions=_NO_FRACTIONS)
+    ids = [_id_of(tag, row, where, matcher) for row, tags in enumerate(lists) for tag in tags]
+    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+    return Ragged(np.array(ids, dtype=np.int64), starts_of(lengths))
+
+
+def lists_of_tags(labels: Sequence[Any], where: Where) -> list[Sequence[Any]]:
+    """Return the tags of each row, empty for one without. Raises TypeError for a row whose tags are no list."""
     lists = [[] if is_empty_row(row) else row for row in labels]
     for row, tags in enumerate(lists):
         if not is_list(tags):
@@ -44,10 +53,7 @@ def tag_ids(
                 f"{where(row)}: label {tags!r} is a {type(tags).__name__}; expected a list with a tag for each token, "
                 "for the model answers for tokens (one label for a whole text is what a sequence classifier learns)"
             )
-    matcher = LabelMatcher([tag for tags in lists for tag in tags], id2label, class_names, fractions=_NO_FRACTIONS)
-    ids = [_id_of(tag, row, where, matcher) for row, tags in enumerate(lists) for tag in tags]
-    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
-    return Ragged(np.array(ids, dtype=np.int64), starts_of(lengths))
+    return lists
 
 
 def is_empty_row(tags: Any) -> bool:

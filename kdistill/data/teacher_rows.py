@@ -406,6 +406,11 @@ def word_counts(table: Table, dataset: Dataset) -> list[int]:
             f"{table.source} holds token ids, whose words nobody knows; expected rows of words beside the answers of a "
             "teacher for each word"
         )
+    if dataset.reading.columns.text not in table.columns:
+        raise ValueError(
+            f"{table.source} is encoded already, and the answers of a teacher for each word are found by its words; "
+            "expected the file of rows that it was made of"
+        )
     return [_count_words(value) for value in table.columns[dataset.reading.columns.text]]
 
 

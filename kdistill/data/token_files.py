@@ -1,225 +1,32 @@
-"""Token files: rows of token ids in a directory, mapped into memory instead of read into it.
-
-    tokens.json   what they are: task, tokenizer, maximum length, labels, and the shards with a checksum of each array
-    tokenizer/    the tokenizer's own files
-    ids.bin       int32 (tokens,), token ids
-    types.bin     int32 (tokens,), token types; a hole in the file where all are 0
-    starts.bin    int64 (rows + 1,), row r holds tokens starts[r]:starts[r + 1]
-    lengths.bin   int64 (rows,), tokens of each row
-    labels.bin    what `FORMS` says; `labels.ordered.bin` once the labels have their final numbers
-    texts.bin     with `--keep-texts`: the texts in UTF-8; texts.starts.bin, int64 (rows + 1,): where each begins
-    pairs.bin     with `--keep-texts` the second texts of pairs, and pairs.starts.bin
-
-All numbers are little-endian, one array a file, since the core reads rows out of one array. A shard is a run of rows:
-the same part of each file. `data.token_writer` writes them one after another, and `tokens.json` anew after each.
-"""
+"""`TokenFiles`: rows of token ids in a directory, mapped into memory instead of read into it, see `token_header`."""
 
 from __future__ import annotations
 
+import json
 import os
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..system.files import read_json_object
 from ..text.tokenizer import PreTrainedTokenizerFast
-from .columns import NO_COLUMNS, Columns, ColumnUse
+from .blocks import blocks_of
+from .columns import TOKEN_COLUMNS, ColumnUse
 from .dataset import Dataset, Reading
 from .files import TOKEN_HEADER, DataFile, FileFormat, are_token_files
 from .label_names import warn_of_missing_marks, warn_of_other_names
 from .labels import NO_LABEL, LabelReader, missing_like
 from .masking import Masking
 from .table import Table
+from .tagged import labels_of_all_tokens
+from .tags import tag_ids
 from .texts import Texts
-
-FORMAT = "kdistill token files"
-VERSION = 1
-TOKENIZER_DIRECTORY = "tokenizer"
-LABELS, ORDERED = "labels", "labels.ordered"
-_CHECKED = 1 << 22  # bytes read at once to check them
-_MAX_HEADER_BYTES = 1 << 30  # some two million shards
-
-ARRAYS: dict[str, np.dtype[Any]] = {
-    "ids": np.dtype("<i4"),
-    "types": np.dtype("<i4"),
-    "starts": np.dtype("<i8"),
-    "lengths": np.dtype("<i8"),
-    "texts": np.dtype("u1"),
-    "texts.starts": np.dtype("<i8"),
-    "pairs": np.dtype("u1"),
-    "pairs.starts": np.dtype("<i8"),
-}
-"""The arrays beside the labels, with their types."""
-
-
-class LabelForm(NamedTuple):
-    """How labels.bin holds the labels.
-
-    Attributes:
-        dtype: of an entry.
-        per_token: whether there is one for each token instead of one for each row.
-    """
-
-    dtype: np.dtype[Any]
-    per_token: bool = False
-
-
-FORMS = {
-    "values": LabelForm(np.dtype("<i8")),
-    "numbers": LabelForm(np.dtype("<f4")),
-    "words": LabelForm(np.dtype("<i8"), per_token=True),
-}
-"""`values`: the place of a label in the list of different labels in tokens.json, NO_LABEL for none. `numbers`: those of
-a regression, NaN for none. `words`: of running text the tokens that may be hidden, NO_LABEL for others."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A run of rows that is written and checked as a whole.
-
-    Attributes:
-        file, part: the number of the file that they are from, and of the part of it.
-        read: rows of that part.
-        rows: how many were made of them.
-        tokens: of all its rows.
-        cut: how many were longer than the maximum length.
-        longest: tokens of the longest one.
-        bytes: of its part of each array, by name.
-        crc32: of these.
-    """
-
-    file: int
-    part: int
-    read: int
-    rows: int
-    tokens: int
-    cut: int
-    longest: int
-    bytes: Mapping[str, int]
-    crc32: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Header:
-    """What tokens.json holds.
-
-    Attributes:
-        settings: what decides the content beside the rows, see `token_writer.Settings`.
-        tokenizer: the tokenizer's content hash.
-        inputs: the files that are read, each with its size and time of change.
-        columns: of the texts, second texts and labels.
-        labels: the name of the array of labels.
-        values: the different labels as the source holds them, in the order of their numbers.
-        places: where each of them occurs first, for messages.
-        class_names: names that the source itself has for the labels 0, 1, ..., or none.
-        numbered: see `dataset.Reading`.
-        unused: the columns that were not read.
-        shards: the finished ones, in their order.
-        finished: whether all rows are there.
-    """
-
-    settings: Mapping[str, Any]
-    tokenizer: str
-    inputs: Sequence[Mapping[str, Any]]
-    columns: Columns = NO_COLUMNS
-    labels: str = LABELS
-    values: Sequence[Any] = ()
-    places: Sequence[str] = ()
-    class_names: Sequence[str] = ()
-    numbered: bool = False
-    unused: Sequence[str] = ()
-    shards: Sequence[Shard] = ()
-    finished: bool = False
-
-    @property
-    def rows(self) -> int:
-        """The rows of all shards."""
-        return sum(shard.rows for shard in self.shards)
-
-    @property
-    def tokens(self) -> int:
-        """The tokens of all shards."""
-        return sum(shard.tokens for shard in self.shards)
-
-    @property
-    def cut(self) -> int:
-        """The rows that were longer than the maximum length."""
-        return sum(shard.cut for shard in self.shards)
-
-    @property
-    def longest(self) -> int:
-        """The tokens of the longest row."""
-        return max((shard.longest for shard in self.shards), default=0)
-
-    @property
-    def form(self) -> LabelForm:
-        """How the labels are held."""
-        return FORMS[self.settings["labels"]]
-
-    @property
-    def max_length(self) -> int | None:
-        """The tokens that rows were cut to, None for any length."""
-        length: int | None = self.settings["max_length"]
-        return length
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        content = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        content |= {"columns": self.columns._asdict(), "shards": [vars(shard) for shard in self.shards]}
-        return {"format": FORMAT, "version": VERSION, **content}
-
-    @classmethod
-    def from_json(cls, path: Path) -> Header:
-        """Read it. Raises ValueError for a file that is no such header, or of another version."""
-        content = read_json_object(path, _MAX_HEADER_BYTES)
-        if content.pop("format", None) != FORMAT:
-            raise ValueError(f"{path} is not what `kdistill encode` writes; expected a directory of token files")
-        version = content.pop("version", None)
-        if version != VERSION:
-            raise ValueError(f"{path} has version {version}; this kdistill reads {VERSION}: encode the rows anew")
-        try:
-            content["shards"] = [Shard(**shard) for shard in content["shards"]]
-            content["columns"] = Columns(**content["columns"])
-            header = cls(**content)
-            header._check()
-        except (TypeError, KeyError, AttributeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({error}); encode the rows anew, into another directory") from error
-        return header
-
-    def _check(self) -> None:
-        """Raise TypeError or KeyError where a value has another type than those that are written."""
-        texts = [self.tokenizer, *self.places, *self.class_names, *self.unused, *filter(None, self.columns)]
-        numbers = [] if self.max_length is None else [self.max_length]
-        for shard in self.shards:
-            numbers += [shard.file, shard.part, shard.read, shard.rows, shard.tokens, shard.cut, shard.longest]
-            numbers += [of[name] for of in (shard.bytes, shard.crc32) for name in self.listed_arrays()]
-        if (
-            not all(isinstance(of, list) for of in (self.places, self.class_names, self.unused, self.values))
-            or not all(isinstance(text, str) for text in texts)
-            or not all(type(number) is int and 0 <= number < 2**63 for number in numbers)
-            or len(self.places) != len(self.values)
-            or self.labels not in (LABELS, ORDERED)
-            or self.settings["labels"] not in FORMS
-        ):
-            raise TypeError("a value is none of those that are written")
-
-    def listed_arrays(self) -> list[str]:
-        """Return the names of the arrays that there are, as shards list them."""
-        names = ["ids", "types", "starts", "lengths", LABELS]
-        if self.settings["keep_texts"]:
-            names += ["texts", "texts.starts"]
-            names += ["pairs", "pairs.starts"] if self.columns.text_pair is not None else []
-        return names
-
-    def file_name(self, array: str) -> str:
-        """Return the name of the file that holds an array."""
-        return f"{self.labels if array == LABELS else array}.bin"
+from .token_header import ARRAYS, LABELS, TOKENIZER_DIRECTORY, Header, first_damaged
+from .windows import Windows
+from .words import TAG_COLUMNS
 
 
 def token_files_of(source: Any) -> TokenFiles | None:
@@ -298,9 +105,20 @@ class TokenFiles:
         return bool(self.header.settings["labels"] == "words")
 
     @property
+    def are_windows(self) -> bool:
+        """Whether rows are windows of rows of words with tags."""
+        return bool(self.header.settings["labels"] == "tags")
+
+    @property
     def labels_table(self) -> Table:
         """A table with a row for each different label: what a model has to know to get labels, without the texts."""
         columns, values = self.header.columns, list(self.header.values)
+        if self.are_windows:
+            names = {TAG_COLUMNS[0]: self.header.class_names} if self.header.class_names else {}
+            tags = {TAG_COLUMNS[0]: [[value] for value in values]} if values else {}
+            return Table(
+                self.source, {TOKEN_COLUMNS[0]: [[""]] * max(len(values), 1), **tags}, self.header.places or None, names
+            )
         texts = {name: [""] * len(values) for name in columns[:2] if name is not None}
         if columns.label is None:
             return Table(self.source, texts)
@@ -334,20 +152,63 @@ class TokenFiles:
         Raises:
             ValueError: a label does not fit, as in `dataset.encode`.
         """
-        header, columns = self.header, self.header.columns
-        read = tuple(name for name in columns[:2] if name is not None)
-        use = ColumnUse(self.source, read, () if columns.label is None else (columns.label,), tuple(header.unused))
+        header = self.header
         ids = self.array("ids")
         return Dataset(
             ids,
             self.array("types") if types else np.zeros(len(ids), np.int32),  # never written: one page of zeros
             self.array("starts"),
             self._labels(id2label, read_labels),
-            reading=Reading(columns, max_length, header.cut, header.numbered),
-            column_use=use,
+            reading=Reading(header.columns, max_length, header.cut, header.numbered),
+            column_use=self._column_use,
             texts=self.texts() if texts else None,
             lengths=self.array("lengths"),
         )
+
+    @property
+    def _column_use(self) -> ColumnUse:
+        columns = self.header.columns
+        read = tuple(name for name in columns[:2] if name is not None)
+        labels = () if columns.label is None else (columns.label,)
+        return ColumnUse(self.source, read, labels, tuple(self.header.unused))
+
+    def windows(
+        self, id2label: Mapping[int, str] | None, *, max_length: int | None, types: bool, texts: bool, all_tokens: bool
+    ) -> Dataset:
+        """Return rows of words as windows with a label for each token.
+
+        Args:
+            id2label: as in `dataset`.
+            max_length: tokens of the longest window of the model, as they are here.
+            types: as in `dataset`.
+            texts: whether to give the words too, which are there.
+            all_tokens: as in `tagged.encode_words`; the labels are then in memory.
+
+        Raises:
+            ValueError: a tag is not the model's.
+        """
+        ids, labels = self.array("ids"), self._tags(id2label)
+        further = self.array("further").view(np.bool_)
+        words = MappedWords(self.texts().first) if texts else None
+        return Dataset(
+            ids,
+            self.array("types") if types else np.zeros(len(ids), np.int32),
+            self.array("starts"),
+            labels_of_all_tokens(labels, further, id2label or {}) if all_tokens else labels,
+            reading=Reading(self.header.columns, max_length, 0, self.header.numbered),
+            column_use=self._column_use,
+            per_token=True,
+            windows=Windows(self.array("examples"), self.array("words"), words),
+            lengths=self.array("lengths"),
+        )
+
+    def _tags(self, id2label: Mapping[int, str] | None) -> NDArray[np.int64]:
+        """Return the labels of tokens as the model's: those in the file where they are the same, else in memory."""
+        labels, values = self.array(LABELS), list(self.header.values)
+        warn_of_missing_marks(self.source, values, (id2label or {}).values(), "different tags")
+        each = [[value] for value in values]
+        read = tag_ids(each, id2label, self.labels_table.where, self.header.class_names).values
+        return labels if np.array_equal(read, np.arange(len(read))) else with_values(labels, read)
 
     def blocks(self, masking: Masking) -> Dataset:
         """Return blocks of running text, from which `masking` hides words."""
@@ -399,6 +260,15 @@ class TokenFiles:
         return np.asarray(with_none[np.where(labels == NO_LABEL, len(read), labels)])
 
 
+def with_values(labels: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return labels with other numbers: `numbers[label]` for each that is not missing (below 0)."""
+    found = np.empty(len(labels), np.int64)
+    for block in blocks_of(len(labels)):
+        some = labels[block]
+        found[block] = np.where(some < 0, some, numbers[np.maximum(some, 0)]) if len(numbers) else some
+    return found
+
+
 class MappedTexts(Sequence[str]):
     """Texts in a file, each decoded when it is asked for.
 
@@ -424,32 +294,25 @@ class MappedTexts(Sequence[str]):
         return self._content[self._starts[place] : self._starts[place + 1]].tobytes().decode()
 
 
-def first_damaged(path: Path, header: Header) -> tuple[int, str] | None:
-    """Return the first shard that is not as it was written and a sentence about it; None where all are whole.
+class MappedWords(Sequence[Sequence[str]]):
+    """Rows of words in a file, each parsed when it is asked for.
 
-    Raises:
-        OSError: a file cannot be read.
+    Args:
+        texts: a list of words in JSON for each row.
     """
-    found: list[tuple[int, str]] = []
-    for name in header.listed_arrays():
-        file = path / header.file_name(name)
-        if not file.is_file():
-            return 0, f"{file} is missing"
-        problem = next(_damage(file, name, header), None)
-        found += [] if problem is None else [problem]
-    return min(found, default=None)
 
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
 
-def _damage(path: Path, name: str, header: Header) -> Iterator[tuple[int, str]]:
-    expected, size = sum(shard.bytes[name] for shard in header.shards), path.stat().st_size
-    with path.open("rb") as file:
-        for number, shard in enumerate(header.shards):
-            left, crc = shard.bytes[name], 0
-            while left and (content := file.read(min(left, _CHECKED))):
-                crc, left = zlib.crc32(content, crc), left - len(content)
-            if left:
-                yield number, f"{path} has {size:,} bytes of {expected:,}"
-            if crc != shard.crc32[name]:
-                yield number, f"{path} does not hold what was written (its checksum differs)"
-    if header.finished and size > expected:
-        yield len(header.shards) - 1, f"{path} has {size:,} bytes; expected {expected:,}"
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @overload
+    def __getitem__(self, index: int) -> list[str]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sequence[str]]: ...
+    def __getitem__(self, index: int | slice) -> list[str] | list[Sequence[str]]:
+        if isinstance(index, slice):
+            return [json.loads(text) for text in self._texts[index]]
+        words: list[str] = json.loads(self._texts[index])
+        return words

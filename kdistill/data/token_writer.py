@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,64 +17,17 @@ from numpy.typing import NDArray
 from ..system.files import LOCK_FILE, LockedError, atomic_path, file_lock, made_directory, write_json
 from ..system.names import listing
 from ..text.tokenizer import PreTrainedTokenizerFast
-from .columns import Columns, Rows, label_column_of, rows_of
-from .dataset import OnProgress, encode_texts
-from .documents import blocks_of_texts, masking_of, words_of_blocks
+from .dataset import OnProgress
 from .files import TOKEN_HEADER, DataFile, kind_of
 from .label_names import implied_label_map
-from .label_values import NO_LABEL, are_numbered, is_empty, is_list
-from .labels import label_ids, label_numbers
-from .ragged import starts_of
+from .label_values import are_numbered
+from .labels import label_ids
 from .streams import parts_of, stamp_of
 from .table import Table
-from .texts import Texts
-from .token_files import (
-    ARRAYS,
-    LABELS,
-    ORDERED,
-    TOKENIZER_DIRECTORY,
-    Header,
-    Shard,
-    first_damaged,
-)
-
-SHARD_ROWS = 1 << 16
-"""Rows of a shard: some seconds of work, and 100 MB of memory while they are text."""
-MOST_VALUES = 1 << 16
-"""Different labels that are listed in tokens.json; more are numbers, or no labels."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the content of token files beside rows and tokenizer. The same ones go on where they were stopped.
-
-    Attributes:
-        labels: the form of the labels, see `token_files.FORMS`: `words` makes blocks of running text of the rows.
-        max_length: tokens that rows are cut to; None: none is cut.
-        keep_texts: whether the texts are kept, for teachers with tokenizers of their own.
-        text_column, text_pair_column, label_column: as in `columns.read_rows`.
-        shard_rows: rows of a shard, at most.
-    """
-
-    labels: str = "values"
-    max_length: int | None = None
-    keep_texts: bool = False
-    text_column: str | None = None
-    text_pair_column: str | None = None
-    label_column: str | None = None
-    shard_rows: int = SHARD_ROWS
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """Return the columns that are named, as arguments of `columns.rows_of`."""
-        return {name: getattr(self, name) for name in ("text_column", "text_pair_column", "label_column")}
-
-
-class _Arrays(NamedTuple):
-    """The arrays of a shard by name, `starts` from 0 on, and how many of its rows were cut."""
-
-    arrays: dict[str, NDArray[Any]]
-    cut: int
+from .tags import implied_tags, tag_ids
+from .token_encoders import Arrays, Encoder, FirstRows, Settings, Values, encoder_for
+from .token_files import with_values
+from .token_header import ARRAYS, LABELS, ORDERED, TEXTS, TOKENIZER_DIRECTORY, Header, Shard, first_damaged
 
 
 def write_token_files(
@@ -109,7 +61,7 @@ def write_token_files(
         with made_directory(directory), file_lock(directory / LOCK_FILE, wait=False):
             writer = _Writer(directory, _resumed(directory) or begun, tokenizer)
             if not writer.header.finished:
-                writer.write_all(files, _Encoder(tokenizer, settings), progress)
+                writer.write_all(files, encoder_for(tokenizer, settings), progress)
             return writer.header
     except LockedError as error:
         raise BlockingIOError(
@@ -157,149 +109,12 @@ def _resumed(directory: Path) -> Header | None:
     return replace(there, shards=there.shards[:number], finished=False)
 
 
-class _Encoder:
-    """Makes the arrays of a shard of rows of text.
-
-    Attributes:
-        columns: those that the first rows were read from; None before.
-        unused: the others of the first rows.
-        class_names: names that the source has for the labels 0, 1, ...
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, settings: Settings) -> None:
-        self._tokenizer, self._settings = tokenizer, settings
-        self.columns: Columns | None = None
-        self._warned = False  # of rows that lack the label
-        self.unused: Sequence[str] = ()
-        self.class_names: Sequence[str] = ()
-
-    def rows(self, table: Table, *, may_lack: bool) -> Rows:
-        """Return the rows of a part of the data, of the columns that the first part was read from.
-
-        Args:
-            table: the part.
-            may_lack: whether rows leave out what they do not have, as those of JSON do.
-        """
-        if self.columns is None:
-            rows = rows_of(table, **self._settings.columns)
-            self.columns, self.class_names, use = rows.columns, tuple(rows.class_names), rows.column_use
-            if self._settings.labels == "words":
-                self._check_texts_alone(rows)
-                self.columns = Columns(rows.columns.text)
-                use = replace(use, labels=(), unused=(*use.unused, *use.labels))
-            self.unused = use.unused
-            if use.unused_sentence():
-                warnings.warn(use.unused_sentence(), stacklevel=6)
-            return rows
-        text, pair, label = self.columns
-        labelled = self._settings.labels != "words"
-        other = label_column_of(table, None) if labelled and label not in table.columns else None
-        if label is None and other is not None:
-            raise ValueError(
-                f"{table.where(0)}: a column of labels ({other!r}), which the first "
-                f"{self._settings.shard_rows:,} rows lack; expected it in their rows too, empty where there is none"
-            )
-        lacking = [name for name in self.columns if name is not None and name not in table.columns and "," not in name]
-        if lacking and (not may_lack or text in lacking or other is not None):
-            raise ValueError(
-                f"{table.where(0)}: no column {listing(map(repr, lacking))}, which the rows before were read from, "
-                f"among {listing(map(repr, table.columns))}; expected the same names in all files"
-            )
-        if lacking:
-            if labelled and label in lacking and not self._warned:
-                self._warned = True
-                found = listing(map(repr, table.columns))
-                warnings.warn(
-                    f"{table.where(0)}: the rows from here on have no {label!r} among {found} and are encoded without "
-                    "a label",
-                    stacklevel=6,
-                )
-            table = replace(table, columns={**table.columns, **{name: [None] * len(table) for name in lacking}})
-        rows = rows_of(table, text_column=text, text_pair_column=pair, label_column=label)
-        if labelled and tuple(rows.class_names) != tuple(self.class_names):
-            raise ValueError(
-                f"{table.source} calls its labels {listing(rows.class_names) or 'nothing'}; the rows before it call "
-                f"them {listing(self.class_names) or 'nothing'}"
-            )
-        return rows
-
-    def _check_texts_alone(self, rows: Rows) -> None:
-        if rows.columns.text_pair is not None:
-            found = f"{rows.columns.text} and {rows.columns.text_pair}"
-            raise ValueError(f"{rows.table.source} has pairs of texts ({found}); name one column with --text-column")
-
-    def __call__(self, rows: Rows, number: Callable[[Rows], NDArray[np.int64]], progress: OnProgress) -> _Arrays:
-        """Return the arrays; `number` gives each row the number of its label."""
-        form, limit = self._settings.labels, self._settings.max_length
-        arrays: dict[str, NDArray[Any]]
-        if form == "words":
-            assert limit is not None
-            ids, starts, _ = blocks_of_texts(rows.texts, self._tokenizer, limit, progress)
-            words = words_of_blocks(ids, masking_of(self._tokenizer))
-            return _Arrays({"ids": ids, "types": np.zeros_like(ids), "starts": starts, LABELS: words}, 0)
-        labels = rows.read_labels(None, label_numbers) if form == "numbers" else number(rows)
-        tokens = encode_texts(
-            Texts(rows.texts, rows.pairs).inputs(), self._tokenizer, max_length=limit, progress=progress
-        )
-        arrays = {"ids": tokens.ids, "types": tokens.types, "starts": tokens.starts, LABELS: labels}
-        if self._settings.keep_texts:
-            arrays |= _of_texts("texts", rows.texts)
-            arrays |= {} if rows.pairs is None else _of_texts("pairs", rows.pairs)
-        return _Arrays(arrays, tokens.cut)
-
-
-def _of_texts(name: str, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
-    content = [text.encode() for text in texts]
-    starts = starts_of(np.fromiter(map(len, content), np.int64, len(content)))
-    return {name: np.frombuffer(b"".join(content), np.uint8), f"{name}.starts": starts}
-
-
-class _Values:
-    """The different labels, in the order in which they occur first, and the number of each."""
-
-    def __init__(self, header: Header) -> None:
-        self.values, self.places = list(header.values), list(header.places)
-        self._numbers = {self._key(value): number for number, value in enumerate(self.values)}
-
-    def __call__(self, rows: Rows) -> NDArray[np.int64]:
-        """Return the number of each row's label, NO_LABEL where it has none."""
-        if rows.labels is None:
-            return np.full(len(rows), NO_LABEL, np.int64)
-        return np.fromiter((self._number(rows, *entry) for entry in enumerate(rows.labels)), np.int64, len(rows))
-
-    def _number(self, rows: Rows, row: int, label: Any) -> int:
-        if not is_list(label) and is_empty(label):
-            return NO_LABEL
-        try:
-            key = self._key(label)
-        except TypeError as error:
-            raise TypeError(
-                f"{rows.table.where(row)}: label {label!r} is a {type(label).__name__}; expected text or numbers"
-            ) from error
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = len(self.values)
-            if number >= MOST_VALUES:
-                raise ValueError(
-                    f"{rows.table.where(row)}: {MOST_VALUES:,} rows before it have different labels; where they are "
-                    "numbers to learn, give --problem-type regression; else name another --label-column"
-                )
-            self.values.append(json.loads(json.dumps(label)))
-            self.places.append(rows.table.where(row))
-        return number
-
-    @staticmethod
-    def _key(label: Any) -> Any:
-        """Return what tells labels apart: 1, 1.0, "1" and true are four."""
-        return json.dumps(label) if is_list(label) else (type(label), label, json.dumps(label))
-
-
 class _Writer:
     """Appends shards to the files of a directory, and lists each in tokens.json once it is on disk."""
 
     def __init__(self, directory: Path, header: Header, tokenizer: PreTrainedTokenizerFast) -> None:
         self._directory, self.header, self._tokenizer = directory, header, tokenizer
-        self._values, self._begun = _Values(header), False
+        self._values, self._begun = Values(header), False
 
     def _begin(self) -> None:
         """Leave in the files what the header lists, and no more: rows that cannot be read change nothing."""
@@ -319,51 +134,49 @@ class _Writer:
                 path.unlink()
         self._begun = True
 
-    def write_all(self, files: Sequence[DataFile], encode: _Encoder, progress: OnProgress) -> None:
+    def write_all(self, files: Sequence[DataFile], encode: Encoder, progress: OnProgress) -> None:
         """Write the shards that are missing, and finish."""
         settings, kept = self.header.settings, self.header.shards
         begin, after = (kept[-1].file, kept[-1].part) if kept else (0, -1)
         if kept:
-            encode.columns, encode.unused = self.header.columns, self.header.unused
-            encode.class_names = tuple(self.header.class_names)
+            encode.first.are_those_of(self.header)
         sizes = [max(int(entry["size"]), 1) for entry in self.header.inputs]
         for number in range(begin, len(files)):
             of_json = kind_of(Path(files[number].path), files[number].format)[0] == "json"
             for place, part in enumerate(parts_of(files[number], settings["shard_rows"])):
                 if number > begin or place > after:
                     share = (sum(sizes[:number]) + part.share * sizes[number]) / sum(sizes)
-                    rows = encode.rows(part.table, may_lack=of_json)
-                    self._write_part((number, place), rows, share, encode, progress)
+                    counted = self._counting(progress, len(part.table), share)
+                    made = encode(part.table, self._values, counted, may_lack=of_json)
+                    if len(made.arrays["starts"]) > 1:  # else running text of nothing but white space
+                        self._append((number, place), len(part.table), made, encode.first)
         if not self.header.shards:
             raise ValueError(f"{files[0].path} has no text that the tokenizer knows")
         self._finish()
 
-    def _write_part(
-        self, at: tuple[int, int], rows: Rows, share: float, encode: _Encoder, progress: OnProgress
-    ) -> None:
+    def _counting(self, progress: OnProgress, rows: int, share: float) -> OnProgress:
+        """Return a progress of a part, with which this share of all bytes is read, that counts all rows."""
         done = sum(shard.read for shard in self.header.shards)
-        total = max(round((done + len(rows)) / share), done + len(rows))
-        made = encode(rows, self._values, lambda of, _: progress(done + of, total))
-        if len(made.arrays["starts"]) == 1:
-            return  # running text of nothing but white space
-        if not self.header.shards:
-            assert encode.columns is not None
-            self.header = replace(
-                self.header, columns=encode.columns, unused=encode.unused, class_names=encode.class_names
-            )
-        self._append(at, len(rows), made)
+        total = max(round((done + rows) / share), done + rows)
+        return lambda of, _: progress(done + of, total)
 
-    def _append(self, at: tuple[int, int], read: int, made: _Arrays) -> None:
+    def _append(self, at: tuple[int, int], read: int, made: Arrays, first_rows: FirstRows) -> None:
+        first = not self.header.shards
+        if first:
+            assert first_rows.columns is not None
+            columns, unused, names = first_rows.columns, first_rows.unused, first_rows.class_names
+            self.header = replace(self.header, columns=columns, unused=unused, class_names=names)
         self._begin()
         arrays = {name: array.astype(self._dtype(name), copy=False) for name, array in made.arrays.items()}
         arrays["lengths"] = lengths = np.diff(arrays["starts"])
         tokens = int(arrays["starts"][-1])
-        first, bases = not self.header.shards, {"starts": self.header.tokens}
-        for name in ("texts", "pairs"):
-            if name in arrays:
-                bases[f"{name}.starts"] = sum(shard.bytes[name] for shard in self.header.shards)
-        for name, base in bases.items():
-            arrays[name] = (arrays[name] if first else arrays[name][1:]) + base
+        bases = {"starts": self.header.tokens, "examples": self.header.examples}
+        for name in TEXTS & arrays.keys():
+            bases[f"{name}.starts"] = sum(shard.bytes[name] for shard in self.header.shards)
+        for name in bases.keys() & arrays.keys():
+            arrays[name] = arrays[name] + bases[name]
+            if name != "examples" and not first:
+                arrays[name] = arrays[name][1:]  # where the shard before ends
         sizes, sums = {}, {}
         for name, array in arrays.items():
             content = memoryview(np.ascontiguousarray(array).view(np.uint8).data)
@@ -399,8 +212,8 @@ class _Writer:
 
     def _with_ordered_labels(self, header: Header, order: NDArray[np.int64]) -> Header:
         """Write the labels in another order of their values; return the header that lists them so."""
-        numbers = np.empty(len(order) + 1, np.int64)
-        numbers[order], numbers[len(order)] = np.arange(len(order)), NO_LABEL
+        numbers = np.empty(len(order), np.int64)
+        numbers[order] = np.arange(len(order))
         shards = []
         with (
             (self._directory / f"{LABELS}.bin").open("rb") as former,
@@ -409,7 +222,7 @@ class _Writer:
         ):
             for shard in header.shards:
                 labels = np.frombuffer(former.read(shard.bytes[LABELS]), "<i8")
-                content = numbers[np.where(labels == NO_LABEL, len(order), labels)].astype("<i8", copy=False).tobytes()
+                content = with_values(labels, numbers).astype("<i8", copy=False).tobytes()
                 file.write(content)
                 shards.append(replace(shard, crc32={**shard.crc32, LABELS: zlib.crc32(content)}))
         values = tuple(header.values[place] for place in order)
@@ -441,11 +254,16 @@ def _appending(path: Path) -> Iterator[BinaryIO]:
 def _order_of(header: Header) -> NDArray[np.int64] | None:
     """Return the order of the values in which a model numbers them that learns them anew; None where it has another."""
     table = Table("", {"label": header.values}, header.places)
+    each = [[value] for value in header.values]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # who learns them hears of it
-            names = dict(enumerate(header.class_names)) or implied_label_map(header.values, table)
-            ids = label_ids(header.values, names, table.where, header.class_names)
+            names = dict(enumerate(header.class_names))
+            if header.settings["labels"] == "tags":
+                ids = tag_ids(each, names or implied_tags(each, table), table.where, header.class_names).values
+            else:
+                names = names or implied_label_map(header.values, table)
+                ids = label_ids(header.values, names, table.where, header.class_names)
     except (ValueError, TypeError):  # numbers, lists, or no labels at all
         return None
     order = np.argsort(ids, kind="stable")

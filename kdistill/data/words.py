@@ -16,7 +16,7 @@ from .label_names import warn_of_missing_marks
 from .label_values import as_integer, is_list
 from .ragged import Ragged
 from .table import Table
-from .tags import OUTSIDE, implied_tags, is_empty_row, tag_ids
+from .tags import OUTSIDE, implied_tags, is_empty_row, lists_of_tags, tag_ids
 
 TAG_COLUMNS = ("tags", "ner_tags", "labels")
 """Columns of lists of tags."""
@@ -82,6 +82,19 @@ class WordRows:
 
         Raises what it raises, and ValueError for a row with more or fewer tags than words.
         """
+        lists = self.tag_lists()
+        if lists is None:
+            return None
+        every = [tag for tags in lists for tag in tags]
+        warn_of_missing_marks(self.table.source, every, (id2label or {}).values(), "words")
+        read: Ragged = tag_ids(lists, id2label, self.table.where, self.class_names)
+        return read
+
+    def tag_lists(self) -> list[Sequence[Any]] | None:
+        """Return the tags of each row as the source holds them, empty for one without; None where no row has any.
+
+        Raises what `tags.lists_of_tags` raises, and ValueError for a row with more or fewer tags than words.
+        """
         if self.tags is None:
             return None
         for row, (words, tags) in enumerate(zip(self.words, self.tags, strict=True)):
@@ -89,10 +102,7 @@ class WordRows:
                 raise ValueError(
                     f"{self.table.where(row)}: {len(words)} tokens and {len(tags)} tags; expected a tag for each token"
                 )
-        every = [tag for tags in self.tags if is_list(tags) for tag in tags]
-        warn_of_missing_marks(self.table.source, every, (id2label or {}).values(), "words")
-        read: Ragged = tag_ids(self.tags, id2label, self.table.where, self.class_names)
-        return read
+        return lists_of_tags(self.tags, self.table.where)
 
 
 def names_columns(names: Sequence[str]) -> bool:

@@ -99,7 +99,16 @@ def encode_for(
     asked, max_length = _asked_length(config, args), length_to_read(config, tokenizer, args)
     files, shown = token_files_of(source), _shown(source)
     if files is not None:
-        source = rows_of_files(config, files, tokenizer, max_length=max_length, columns=given, keep_texts=keep_texts)
+        source = rows_of_files(
+            config,
+            files,
+            tokenizer,
+            max_length=max_length,
+            doc_stride=trained.doc_stride if args.doc_stride is None else args.doc_stride,
+            columns=given,
+            keep_texts=keep_texts,
+            all_tokens=training and args.label_all_tokens,
+        )
     with Progress(f"tokenize {shown}", unit="rows", quiet=args.disable_tqdm) as progress:
         if task.encode is not None:
             stride = trained.doc_stride if args.doc_stride is None else args.doc_stride

@@ -9,15 +9,18 @@ from pathlib import Path
 from ..data.documents import masking_of
 from ..data.files import DOCUMENTS, DataFile, FileFormat, are_token_files, is_plain_text
 from ..data.patterns import matching_paths
+from ..data.tagged import overlap_of_words
+from ..data.token_encoders import SHARD_ROWS, Settings
 from ..data.token_files import TokenFiles
-from ..data.token_writer import SHARD_ROWS, Settings, write_token_files
+from ..data.token_writer import write_token_files
 from ..losses.problem_types import PROBLEM_TYPES, REGRESSION
-from ..models.head_names import ENCODER, MASKED, SPAN, TOKEN
+from ..models.head_names import SEQUENCE, SPAN, TOKEN
 from ..system.names import listing
 from ..system.progress import Progress
-from ..tasks.registry import TASK_OPTIONS
+from ..tasks.registry import TASK_OPTIONS, task_option
 from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
+from .token_reading import FORM_OF_HEAD
 
 Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -28,6 +31,7 @@ def encode(
     output: str | os.PathLike[str],
     *,
     max_length: int | None = None,
+    doc_stride: int | None = None,
     task: str | None = None,
     problem_type: str | None = None,
     text_column: str | None = None,
@@ -50,9 +54,12 @@ def encode(
         tokenizer: the model's, or a directory or hub id that holds it. Of a distillation that of the student, which is
             the teacher's where the student is made of a shape.
         output: the directory; it may not exist, be empty, or hold what the same call has begun.
-        max_length: tokens that rows are cut to (default: the tokenizer's model_max_length); give the run's.
-        task: what is learned of them: None or "text-classification" for labels of texts or pairs, "masked-lm" for
-            words hidden in running text, "sentence-similarity" or "feature-extraction" for texts that are embedded.
+        max_length: tokens that rows are cut to, or the longest window has (default: the tokenizer's
+            model_max_length); give the run's.
+        doc_stride: tokens that two windows of a long row of words share (default: a quarter of a window); likewise.
+        task: what is learned of them: None or "text-classification" for labels of texts or pairs,
+            "token-classification" for tags of words, "masked-lm" for words hidden in running text,
+            "sentence-similarity" or "feature-extraction" for texts that are embedded.
         problem_type: "regression" where labels are numbers to learn.
         text_column: the column of texts (default: found by its name, as in `load_dataset`).
         text_pair_column: that of second texts, likewise.
@@ -73,11 +80,11 @@ def encode(
     if isinstance(tokenizer, str | os.PathLike):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     check_tokenizer("tokenizer", tokenizer)
-    running_text = _is_running_text(task, problem_type)
+    form = _form_of(task, problem_type)
     if shard_rows < 1:
         raise ValueError(f"shard_rows is {shard_rows}; expected at least 1")
-    length = tokenizer.truncation_length(max_length)
-    if running_text:
+    length, overlap = tokenizer.truncation_length(max_length), None
+    if form == "words":
         masking_of(tokenizer)
         if length is None:
             raise ValueError("max_length is None, and the tokenizer states none; expected the tokens of a block")
@@ -85,39 +92,43 @@ def encode(
             raise ValueError(
                 f"--task {task} reads texts alone; leave text_pair_column, label_column and keep_texts out"
             )
+    if form == "tags":
+        if text_pair_column is not None:
+            raise ValueError(f"text_pair_column is {text_pair_column!r}, and tokens have no pairs; leave it out")
+        tokenizer = tokenizer.for_words()
+        overlap = overlap_of_words(tokenizer, length, doc_stride)
+    elif doc_stride is not None:
+        raise ValueError(
+            f"doc_stride is {doc_stride}, and only rows of words become windows (--task {task_option(TOKEN)}); leave "
+            "it out"
+        )
     settings = Settings(
-        "words" if running_text else "numbers" if problem_type == REGRESSION else "values",
-        length,
-        keep_texts,
-        text_column,
-        text_pair_column,
-        label_column,
-        shard_rows,
+        form, length, keep_texts, text_column, text_pair_column, label_column, shard_rows, overlap=overlap
     )
-    files = _files(data, running_text)
+    files = _files(data, running_text=form == "words")
     with Progress(f"encode {files[0].path}", unit="rows", quiet=quiet) as progress:
         write_token_files(files, tokenizer, Path(output), settings, progress)
     return TokenFiles(output)
 
 
-def _is_running_text(task: str | None, problem_type: str | None) -> bool:
-    """Return whether words are to be hidden in the text. Raises ValueError for a task without token files."""
+def _form_of(task: str | None, problem_type: str | None) -> str:
+    """Return the form of the labels, see `token_header.FORMS`. Raises ValueError for a task without token files."""
     if task is not None and task not in TASK_OPTIONS:
         raise ValueError(f"task is {task!r}; expected one of {listing(TASK_OPTIONS)}")
-    head = None if task is None else TASK_OPTIONS[task]
-    if head in (TOKEN, SPAN):
+    head = SEQUENCE if task is None else TASK_OPTIONS[task]
+    if head == SPAN:
         raise ValueError(
-            f"--task is {task}, whose rows become windows with a label for each word or an answer in each, which token "
-            "files do not hold yet; give the file itself to --train"
+            f"--task is {task}, whose rows become windows with an answer in each, which token files do not hold yet; "
+            "give the file itself to --train"
         )
     if problem_type not in (None, *PROBLEM_TYPES):
         raise ValueError(f"problem_type is {problem_type!r}; expected one of {listing(PROBLEM_TYPES)}")
-    if problem_type is not None and head in (MASKED, ENCODER):
+    if problem_type is not None and head != SEQUENCE:
         raise ValueError(f"--problem-type is {problem_type}, and --task {task} has none; leave it out")
-    return head == MASKED
+    return FORM_OF_HEAD.get(head, "numbers" if problem_type == REGRESSION else "values")
 
 
-def _files(data: Files, running_text: bool) -> list[DataFile]:
+def _files(data: Files, *, running_text: bool) -> list[DataFile]:
     """Return the files that names and patterns stand for, sorted where a pattern stands for several."""
     found: list[DataFile] = []
     for given in [data] if isinstance(data, str | os.PathLike) else list(data):

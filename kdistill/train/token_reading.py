@@ -7,13 +7,17 @@ from typing import Any
 
 from ..data.dataset import Dataset
 from ..data.documents import masking_of
+from ..data.tagged import overlap_of_words
 from ..data.token_files import TokenFiles
 from ..losses.problem_types import REGRESSION
 from ..models.configuration import Config
-from ..models.head_names import MASKED, SEQUENCE
+from ..models.head_names import MASKED, SEQUENCE, TOKEN
 from ..system.names import listing
-from ..tasks.registry import strict_label_reader, task_for, task_option
+from ..tasks.registry import has_one_class, refuse_one_class, strict_label_reader, task_for, task_option
 from ..text.tokenizer import PreTrainedTokenizerFast
+
+FORM_OF_HEAD = {MASKED: "words", TOKEN: "tags"}
+"""The form of labels of the heads that have one to themselves, see `data.token_header.FORMS`."""
 
 
 def rows_of_files(
@@ -22,8 +26,10 @@ def rows_of_files(
     tokenizer: PreTrainedTokenizerFast | None,
     *,
     max_length: int,
+    doc_stride: int | None,
     columns: Mapping[str, Any],
     keep_texts: bool,
+    all_tokens: bool,
 ) -> Dataset:
     """Return the rows of token files as `encode_for` would make them of the text.
 
@@ -32,8 +38,10 @@ def rows_of_files(
         files: the token files.
         tokenizer: the one that would read the text; None where nobody knows it.
         max_length: tokens that the text would be cut to.
+        doc_stride: tokens that two windows of a row of words would share; None: see `data.windows.overlap_of`.
         columns: those that are named.
         keep_texts: whether the texts are needed.
+        all_tokens: whether all tokens of a word have its tag.
 
     Raises:
         ValueError: the text would have become other tokens, or what is needed is not there.
@@ -55,6 +63,14 @@ def rows_of_files(
             "tokenizer of its own or is a function; encode the rows anew with --keep-texts, or give the file that they "
             "were made of"
         )
+    if files.are_windows:
+        _check_overlap(files, doc_stride)
+        if files.header.values and has_one_class(config):
+            refuse_one_class(config)
+        types = tokenizer is None or tokenizer.has_token_types
+        return files.windows(
+            config.id2label, max_length=max_length, types=types, texts=keep_texts, all_tokens=all_tokens
+        )
     if files.are_blocks:
         if tokenizer is None:
             raise ValueError("tokenizer is None; pass one (processing_class=), which tells how a mask is written")
@@ -70,14 +86,15 @@ def rows_of_files(
 
 def _check_task(config: Config, files: TokenFiles) -> None:
     """Raise ValueError for a model of another task than the one that the rows were encoded for."""
-    option = task_option(config.head)
-    if (config.head == MASKED) != files.are_blocks:
-        made = f"with --task {task_option(MASKED)}" if files.are_blocks else f"without --task {task_option(MASKED)}"
+    option, form = task_option(config.head), files.header.settings["labels"]
+    made_for = next((head for head, theirs in FORM_OF_HEAD.items() if theirs == form), None)
+    if FORM_OF_HEAD.get(config.head) != FORM_OF_HEAD.get(made_for or ""):
+        other = f"without --task {option}" if made_for is None else f"with --task {task_option(made_for)}"
         raise ValueError(
-            f"{files.path} was encoded {made}, and the model is one for {option}; encode the rows anew"
-            f"{'' if files.are_blocks else f' with --task {option}'}"
+            f"{files.path} was encoded {other}, and the model is one for {option}; encode the rows anew"
+            f"{f' with --task {option}' if config.head in FORM_OF_HEAD else ''}"
         )
-    if config.head not in (SEQUENCE, MASKED) and not (config.embeds and not files.has_pairs):
+    if config.head not in (SEQUENCE, *FORM_OF_HEAD) and not (config.embeds and not files.has_pairs):
         what = "pairs of texts, each of which is embedded by itself" if config.embeds else "whole texts"
         raise ValueError(
             f"{files.path} holds tokens of {what}, and the model is one for {option}; give the file of rows itself"
@@ -89,11 +106,27 @@ def _check_task(config: Config, files: TokenFiles) -> None:
         )
 
 
+def _check_overlap(files: TokenFiles, doc_stride: int | None) -> None:
+    """Raise ValueError where rows are in windows that would share another number of tokens."""
+    header = files.header
+    if not header.cut:
+        return
+    ours, theirs = overlap_of_words(files.tokenizer, header.max_length, doc_stride), header.settings["overlap"]
+    if ours != theirs:
+        raise ValueError(
+            f"{files.path} was encoded with {header.cut:,} of {header.examples:,} rows in windows that share {theirs} "
+            f"tokens, and here they share {ours}; give --doc-stride {theirs} (doc_stride={theirs}), or encode the rows "
+            f"anew with --doc-stride {ours}"
+        )
+
+
 def _check_tokenizer(files: TokenFiles, tokenizer: PreTrainedTokenizerFast) -> None:
     """Raise ValueError for a tokenizer that gives texts other tokens than those in the files."""
     theirs = files.tokenizer
+    if files.are_windows:
+        tokenizer = tokenizer.for_words()
     different = [] if files.header.tokenizer == tokenizer.content_hash else tokenizer.differences_from(theirs)
-    if files.header.cut and theirs.truncation_side != tokenizer.truncation_side:
+    if files.header.cut and not files.are_windows and theirs.truncation_side != tokenizer.truncation_side:
         different.append("truncation_side")
     if files.has_pairs and tokenizer.has_token_types and not theirs.has_token_types:
         different.append("whether they give token types (model_input_names)")
@@ -115,8 +148,9 @@ def _check_length(files: TokenFiles, max_length: int) -> None:
             f"{files.path} holds rows of up to {header.longest} tokens, and here they are cut to {max_length}; encode "
             f"the rows anew with --max-length {max_length}"
         )
-    what = "blocks" if files.are_blocks else f"{header.cut:,} of {header.rows:,} rows"
+    what = "blocks" if files.are_blocks else f"{header.cut:,} of {header.examples:,} rows"
+    cut = "cut into windows of" if files.are_windows else "cut to"
     raise ValueError(
-        f"{files.path} was encoded with {what} cut to {theirs} tokens, and here they are cut to {max_length}; give "
+        f"{files.path} was encoded with {what} {cut} {theirs} tokens, and here they are {cut} {max_length}; give "
         f"--max-length {theirs} (max_length={theirs}), or encode the rows anew with --max-length {max_length}"
     )

@@ -193,3 +193,33 @@ def test_a_tagger_is_measured_and_examined(
     findings = json.loads(capsys.readouterr().out.splitlines()[-1])["findings"]
     (error,) = (finding["text"] for finding in findings if finding["level"] == "error")
     assert "odd.conll:1: label 'B-lake' is not one of the model's labels" in error
+
+
+def test_token_files_of_tags_stand_for_the_file(
+    tagger: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = []
+    for name in ("train", "dev"):
+        words = ("--data", inputs / f"{name}.conll", "--tokenizer", inputs / "pretrained", "--shard-rows", 50)
+        made.append(run(capsys, "encode", *words, "--task", "token-classification", "--output", tmp_path / name))
+    assert [(of["n"], of["windows"], of["truncated"], of["num_labels"]) for of in made] == [
+        (120, 120, 0, 4),
+        (40, 40, 0, 4),
+    ]
+    files = ("--train", tmp_path / "train", "--eval", tmp_path / "dev", "--output-dir", tmp_path / "tagger")
+    run(capsys, "finetune", "--model", inputs / "pretrained", *files, *QUICK)
+    assert (tmp_path / "tagger/model.safetensors").read_bytes() == (tagger / "model.safetensors").read_bytes()
+    ours, theirs = (
+        run(capsys, "evaluate", "--model", tagger, "--data", of) for of in (tmp_path / "dev", inputs / "dev.conll")
+    )
+    assert {name for name in ours if ours[name] != theirs[name]} <= {"runtime", "samples_per_second", "data"}
+    data = ("--data", tmp_path / "dev", "--output", tmp_path / "answers.jsonl")
+    assert "expected the file that they were made of" in refused(capsys, "predict", "--model", tagger, *data)
+    assert "token files of rows of words" in refused(capsys, "label", "--teacher", tagger, *data)
+    run(capsys, "label", "--teacher", tagger, "--data", inputs / "train.conll", "--output", tmp_path / "answers.jsonl")
+    records = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    only = "".join(json.dumps({"teacher_logits": of["teacher_logits"]}) + "\n" for of in records)
+    (tmp_path / "answers.jsonl").write_text(only)
+    words = ("--teacher-logits", tmp_path / "answers.jsonl", "--student", "L1-H16-A2", "--tokenizer", tagger)
+    words = ("distill", *words, "--train", tmp_path / "train", "--output-dir", tmp_path / "student")
+    assert "are found by its words; expected the file" in refused(capsys, *words)

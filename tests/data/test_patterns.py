@@ -14,8 +14,8 @@ from support.small_tags import tagged_sentences, write_conll
 import kdistill as kd
 from kdistill.cli.data_files import FORMAT, data_file
 from kdistill.cli.main import main
+from kdistill.data.files import TOKEN_HEADER
 from kdistill.data.sources import read_table
-from kdistill.data.token_files import TOKEN_HEADER
 
 KINDS = ["tsv", "csv", "jsonl", "parquet"]
 

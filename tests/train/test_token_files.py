@@ -14,7 +14,7 @@ from support.small_run import VOCABULARY, run_fields, sentences, small_model, we
 from support.small_texts import documents, language_model, text_fields
 
 import kdistill as kd
-from kdistill.data import token_writer
+from kdistill.data import token_encoders, token_writer
 from kdistill.data.dataset import Dataset
 from kdistill.data.sources import read_table
 from kdistill.data.token_files import TokenFiles
@@ -212,7 +212,9 @@ def test_what_the_text_would_have_made_otherwise_is_refused_with_what_to_do(
     )
     assert "encode the rows anew with --text-column sentence" in refused(text_column="sentence")
     assert "encode the rows anew with --task masked-lm" in refused(config=language_model().config)
-    assert "give the file of rows itself" in refused(config=config.with_head("token-classification"))
+    assert "encode the rows anew with --task token-classification" in refused(
+        config=config.with_head("token-classification")
+    )
     assert "give the file of rows itself" in refused(config=config.with_head("question-answering"))
     assert "'up'" in refused(
         source=encoded(json_lines(tmp_path / "up.jsonl", [{"text": "good", "label": "up"}]), tokenizer, tmp_path / "up")
@@ -226,12 +228,9 @@ def test_what_the_text_would_have_made_otherwise_is_refused_with_what_to_do(
         kd.load_dataset(str(files.path), split="train")
 
 
-@pytest.mark.parametrize("task", ["token-classification", "question-answering"])
-def test_tasks_without_token_files_are_refused(
-    tmp_path: Path, tokenizer: kd.PreTrainedTokenizerFast, task: str
-) -> None:
+def test_questions_have_no_token_files(tmp_path: Path, tokenizer: kd.PreTrainedTokenizerFast) -> None:
     with pytest.raises(ValueError, match="give the file itself to --train"):
-        encoded(tmp_path / "rows.tsv", tokenizer, tmp_path / "tokens", task=task)
+        encoded(tmp_path / "rows.tsv", tokenizer, tmp_path / "tokens", task="question-answering")
     assert not (tmp_path / "tokens").exists()
 
 
@@ -245,7 +244,7 @@ def test_an_interrupted_encoding_goes_on_behind_the_last_whole_shard(
 ) -> None:
     names = {0: "negative", 1: "positive"}
     rows = [{"text": text, "label": names[1 - label]} for text, label in sentences(20)]
-    path, encode_texts = json_lines(tmp_path / "rows.jsonl", rows), token_writer.encode_texts
+    path, encode_texts = json_lines(tmp_path / "rows.jsonl", rows), token_encoders.encode_texts
     whole = content(encoded(path, tokenizer, tmp_path / "whole").path)
     calls: list[int] = []
 
@@ -255,7 +254,7 @@ def test_an_interrupted_encoding_goes_on_behind_the_last_whole_shard(
             raise KeyboardInterrupt
         return encode_texts(inputs, *given, **more)
 
-    monkeypatch.setattr(token_writer, "encode_texts", interrupted)
+    monkeypatch.setattr(token_encoders, "encode_texts", interrupted)
     with pytest.raises(KeyboardInterrupt):
         encoded(path, tokenizer, tmp_path / "tokens")
     assert (tmp_path / "tokens").exists() == bool(shard)
