@@ -168,8 +168,8 @@ def _add_encoding(parser: ArgumentParser, group: _ArgumentGroup) -> None:
     group.add_argument(
         "--task",
         choices=tuple(TASK_OPTIONS),
-        help="what is learned of the rows: token-classification makes windows of words with tags, masked-lm blocks of "
-        "running text (default: labels of whole texts)",
+        help="what is learned of the rows: token-classification makes windows of words with tags, question-answering "
+        "windows of contexts, masked-lm blocks of running text (default: labels of whole texts)",
     )
     group.add_argument(
         "--problem-type",

@@ -145,7 +145,7 @@ def _read_one(path: Path, how: FileFormat | str | None) -> Table:
     if are_token_files(path):
         raise ValueError(
             f"{path} holds token files, and here rows of text are read; expected the file that they were made of "
-            "(token files are for training and measuring, of any task but question-answering)"
+            "(token files are for training and measuring)"
         )
     if path.is_dir():
         _check_format(path, "folder", how)

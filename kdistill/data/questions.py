@@ -73,6 +73,7 @@ def read_questions(
     question_column: str | None = None,
     context_column: str | None = None,
     answers_column: str | None = None,
+    first: int = 0,
 ) -> Questions:
     """Read questions from a file or from objects.
 
@@ -85,6 +86,7 @@ def read_questions(
         question_column: the column of the questions (default: `question`).
         context_column: likewise (default: `context`).
         answers_column: likewise (default: `answers`, which may be missing).
+        first: the number of the first row, where the source is a part of a larger one.
 
     Raises:
         ValueError: a column is missing, there are no rows, two questions have one id, or an answer does not lie in its
@@ -102,7 +104,7 @@ def read_questions(
     questions, contexts = _texts(table, question), _texts(table, context)
     given = [None] * len(table) if answers is None else table.columns[answers]
     accepted = [_answers(given[row], contexts[row], table, row) for row in range(len(table))]
-    return Questions(_ids(table), questions, contexts, accepted, table, (question, context, answers))
+    return Questions(_ids(table, first), questions, contexts, accepted, table, (question, context, answers))
 
 
 def has_questions(table: Table) -> bool:
@@ -172,16 +174,16 @@ def _texts(table: Table, column: str) -> list[str]:
     return values
 
 
-def _ids(table: Table) -> list[str]:
+def _ids(table: Table, first: int) -> list[str]:
     """Return the id of each question, by default its row; raise ValueError for one that two have."""
     if ID_COLUMN not in table.columns:
-        return [str(row) for row in range(len(table))]
-    ids = [str(row) if is_empty(value) else str(value) for row, value in enumerate(table.columns[ID_COLUMN])]
-    first: dict[str, int] = {}
+        return [str(first + row) for row in range(len(table))]
+    ids = [str(first + row) if is_empty(value) else str(value) for row, value in enumerate(table.columns[ID_COLUMN])]
+    found: dict[str, int] = {}
     for row, name in enumerate(ids):
-        if first.setdefault(name, row) != row:
+        if found.setdefault(name, row) != row:
             raise ValueError(
-                f"{table.where(row)}: the id {name!r} is that of {table.where(first[name])} too; expected another for "
+                f"{table.where(row)}: the id {name!r} is that of {table.where(found[name])} too; expected another for "
                 "each question, as answers are scored by it"
             )
     return ids

@@ -67,8 +67,7 @@ class SpanTargets:
 
     def labelled(self) -> NDArray[np.bool_]:
         """Return for which questions somebody stated the answers, or that there is none, bool (questions,)."""
-        known = [answers is not None for answers in self.spans.questions.answers]
-        return np.asarray(np.array(known, bool) & (self.labels[self.spans.of_questions()[:-1], 0] != NO_LABEL))
+        return np.asarray(self.labels[self.spans.of_questions()[:-1], 0] != NO_LABEL)
 
     def of_labelled(self, outputs: Ragged) -> tuple[Ragged, SpanTargets]:
         """Return the outputs of the windows of these questions, and their targets."""

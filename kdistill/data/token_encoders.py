@@ -18,7 +18,10 @@ from .dataset import OnProgress, encode_texts
 from .documents import blocks_of_texts, masking_of, words_of_blocks
 from .label_values import NO_LABEL, as_integer, is_empty, is_list
 from .labels import UNTAGGED, label_numbers
+from .question_windows import encode_questions
+from .questions import ANSWERS_COLUMN, read_questions, with_a_row_for_each_question
 from .ragged import Ragged, starts_of
+from .spans import Spans
 from .table import Table
 from .tagged import cut_words
 from .texts import Texts
@@ -75,7 +78,7 @@ class Encoder(Protocol):
 
     first: FirstRows
 
-    def __call__(self, table: Table, values: Values, progress: OnProgress, *, may_lack: bool) -> Arrays:
+    def __call__(self, table: Table, values: Values, progress: OnProgress, *, may_lack: bool, before: int) -> Arrays:
         """Return the arrays of a part of the data.
 
         Args:
@@ -83,6 +86,7 @@ class Encoder(Protocol):
             values: gives labels their numbers.
             progress: called after each block.
             may_lack: whether rows leave out what they do not have, as those of JSON do.
+            before: how many examples there are before.
         """
 
 
@@ -197,7 +201,7 @@ class LabelledTexts:
         self._tokenizer, self._settings = tokenizer, settings
         self.first = FirstRows(settings.shard_rows, lambda table: label_column_of(table, None))
 
-    def __call__(self, table: Table, values: Values, progress: OnProgress, *, may_lack: bool) -> Arrays:
+    def __call__(self, table: Table, values: Values, progress: OnProgress, *, may_lack: bool, before: int) -> Arrays:
         """Return the arrays of a part of the data."""
         if self.first.columns is None:
             rows = rows_of(table, **self._settings.columns)
@@ -237,7 +241,7 @@ class RunningText:
         self._tokenizer, self._settings = tokenizer, settings
         self.first = FirstRows(settings.shard_rows, lambda table: None)
 
-    def __call__(self, table: Table, values: Values, progress: OnProgress, *, may_lack: bool) -> Arrays:
+    def __call__(self, table: Table, values: Values, progress: OnProgress, *, may_lack: bool, before: int) -> Arrays:
         """Return the arrays of a part of the data."""
         limit = self._settings.max_length
         assert limit is not None
@@ -266,7 +270,7 @@ class TaggedWords:
             lambda table: next((name for name in (*TAG_COLUMNS, *SPAN_COLUMNS) if name in table.columns), None),
         )
 
-    def __call__(self, table: Table, values: Values, progress: OnProgress, *, may_lack: bool) -> Arrays:
+    def __call__(self, table: Table, values: Values, progress: OnProgress, *, may_lack: bool, before: int) -> Arrays:
         """Return the arrays of a part of the data."""
         settings = self._settings
         if self.first.columns is None:
@@ -292,6 +296,47 @@ class TaggedWords:
         if settings.keep_texts:
             arrays |= _of_texts("texts", [json.dumps(list(of), ensure_ascii=False) for of in rows.words])
         return Arrays(arrays, cut.longer)
+
+
+class AnsweredQuestions:
+    """Encodes questions as windows of their contexts with the places of the answers (`answers`)."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, settings: Settings) -> None:
+        self._tokenizer, self._settings = tokenizer, settings
+        self.first = FirstRows(
+            settings.shard_rows, lambda table: ANSWERS_COLUMN if ANSWERS_COLUMN in table.columns else None
+        )
+
+    def __call__(self, table: Table, values: Values, progress: OnProgress, *, may_lack: bool, before: int) -> Arrays:
+        """Return the arrays of a part of the data."""
+        settings, table = self._settings, with_a_row_for_each_question(table)
+        question, context, answers = settings.columns.values()
+        seen = self.first.columns is not None
+        if self.first.columns is not None:
+            table = self.first.with_their_columns(table, may_lack=may_lack)
+            question, context, answers = self.first.columns
+        questions = read_questions(
+            table, question_column=question, context_column=context, answers_column=answers, first=before
+        )
+        assert settings.max_length is not None
+        assert settings.overlap is not None
+        rows = encode_questions(
+            questions,
+            self._tokenizer,
+            max_length=settings.max_length,
+            doc_stride=settings.overlap,
+            progress=progress,
+        )
+        assert isinstance(rows.windows, Spans)
+        assert rows.column_use is not None
+        if not seen:
+            self.first.are(Columns(*questions.columns), rows.column_use)
+        arrays = _of_tokens(rows.ids, rows.types, rows.starts, rows.labels)
+        spans = rows.windows
+        arrays |= {"examples": spans.examples, "offsets": spans.offsets, "context": spans.context}
+        each = zip(questions.ids, questions.questions, questions.contexts, questions.answers, strict=True)
+        arrays |= _of_texts("texts", [json.dumps(of, ensure_ascii=False) for of in each])
+        return Arrays(arrays, int((np.bincount(spans.examples) > 1).sum()))
 
 
 def _numbered(rows: WordRows, values: Values) -> Ragged | None:
@@ -329,6 +374,7 @@ _ENCODERS: dict[str, Callable[[PreTrainedTokenizerFast, Settings], Encoder]] = {
     "numbers": LabelledTexts,
     "words": RunningText,
     "tags": TaggedWords,
+    "answers": AnsweredQuestions,
 }
 
 

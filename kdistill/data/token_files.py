@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,17 @@ from .files import TOKEN_HEADER, DataFile, FileFormat, are_token_files
 from .label_names import warn_of_missing_marks, warn_of_other_names
 from .labels import NO_LABEL, LabelReader, missing_like
 from .masking import Masking
+from .questions import CONTEXT_COLUMN, ID_COLUMN, QUESTION_COLUMN, Answer, Questions
+from .spans import Spans
 from .table import Table
 from .tagged import labels_of_all_tokens
 from .tags import tag_ids
 from .texts import Texts
-from .token_header import ARRAYS, LABELS, TOKENIZER_DIRECTORY, Header, first_damaged
+from .token_header import ARRAYS, LABELS, OF_TWO, TOKENIZER_DIRECTORY, Header, first_damaged
 from .windows import Windows
 from .words import TAG_COLUMNS
+
+Held = TypeVar("Held")
 
 
 def token_files_of(source: Any) -> TokenFiles | None:
@@ -106,6 +111,11 @@ class TokenFiles:
 
     @property
     def are_windows(self) -> bool:
+        """Whether rows are windows, of rows of words with tags or of questions."""
+        return self.header.form.in_windows
+
+    @property
+    def hold_words(self) -> bool:
         """Whether rows are windows of rows of words with tags."""
         return bool(self.header.settings["labels"] == "tags")
 
@@ -113,7 +123,9 @@ class TokenFiles:
     def labels_table(self) -> Table:
         """A table with a row for each different label: what a model has to know to get labels, without the texts."""
         columns, values = self.header.columns, list(self.header.values)
-        if self.are_windows:
+        if self.are_windows and not self.hold_words:
+            return Table(self.source, {QUESTION_COLUMN: [""], CONTEXT_COLUMN: [""]})
+        if self.hold_words:
             names = {TAG_COLUMNS[0]: self.header.class_names} if self.header.class_names else {}
             tags = {TAG_COLUMNS[0]: [[value] for value in values]} if values else {}
             return Table(
@@ -129,7 +141,8 @@ class TokenFiles:
         """Return an array, mapped."""
         dtype = self.header.form.dtype if name == LABELS else ARRAYS[name]
         path = self.path / self.header.file_name(name)
-        return np.asarray(np.memmap(path, dtype, "r")) if path.stat().st_size else np.zeros(0, dtype)
+        found = np.asarray(np.memmap(path, dtype, "r")) if path.stat().st_size else np.zeros(0, dtype)
+        return found.reshape(-1, 2) if name in OF_TWO or (name == LABELS and self.header.form.width == 2) else found
 
     def dataset(
         self,
@@ -189,7 +202,7 @@ class TokenFiles:
         """
         ids, labels = self.array("ids"), self._tags(id2label)
         further = self.array("further").view(np.bool_)
-        words = MappedWords(self.texts().first) if texts else None
+        words = Mapped(self.texts().first, list[str]) if texts else None
         return Dataset(
             ids,
             self.array("types") if types else np.zeros(len(ids), np.int32),
@@ -199,6 +212,38 @@ class TokenFiles:
             column_use=self._column_use,
             per_token=True,
             windows=Windows(self.array("examples"), self.array("words"), words),
+            lengths=self.array("lengths"),
+        )
+
+    def questions(self, *, max_length: int | None, types: bool) -> Dataset:
+        """Return questions as windows of their contexts.
+
+        Args:
+            max_length: tokens of a window of the model, as they are here.
+            types: as in `dataset`.
+        """
+        ids, columns = self.array("ids"), self.header.columns
+        assert columns.text is not None
+        assert columns.text_pair is not None
+        records = self.texts().first
+        names, questions, contexts = (Mapped(records, itemgetter(place)) for place in range(3))
+        table = Table(self.source, {ID_COLUMN: names})
+        held = Questions(
+            names,
+            questions,
+            contexts,
+            Mapped(records, _answers_of),
+            table,
+            (columns.text, columns.text_pair, columns.label),
+        )
+        return Dataset(
+            ids,
+            self.array("types") if types else np.zeros(len(ids), np.int32),
+            self.array("starts"),
+            self.array(LABELS),
+            reading=Reading(columns, max_length, 0),
+            column_use=self._column_use,
+            windows=Spans(held, self.array("examples"), self.array("offsets"), self.array("context")),
             lengths=self.array("lengths"),
         )
 
@@ -234,7 +279,7 @@ class TokenFiles:
 
     def texts(self) -> Texts:
         """Return the texts, which stay in their file."""
-        names = ("texts", "pairs") if self.has_pairs else ("texts",)
+        names = ("texts", "pairs") if self.has_pairs and not self.are_windows else ("texts",)
         return Texts(*(MappedTexts(self.array(name), self.array(f"{name}.starts")) for name in names))
 
     def _labels(self, id2label: Mapping[int, str] | None, read_labels: LabelReader | None) -> NDArray[Any]:
@@ -294,25 +339,44 @@ class MappedTexts(Sequence[str]):
         return self._content[self._starts[place] : self._starts[place + 1]].tobytes().decode()
 
 
-class MappedWords(Sequence[Sequence[str]]):
-    """Rows of words in a file, each parsed when it is asked for.
+class Mapped(Sequence[Held]):
+    """What examples in a file hold, each parsed when it is asked for.
 
     Args:
-        texts: a list of words in JSON for each row.
+        texts: JSON for each example.
+        read: makes what is held of the parsed JSON.
     """
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        self._texts = texts
+    def __init__(self, texts: Sequence[str], read: Callable[[Any], Held]) -> None:
+        self._texts, self._read = texts, read
 
     def __len__(self) -> int:
         return len(self._texts)
 
     @overload
-    def __getitem__(self, index: int) -> list[str]: ...
+    def __getitem__(self, index: int) -> Held: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Sequence[str]]: ...
-    def __getitem__(self, index: int | slice) -> list[str] | list[Sequence[str]]:
+    def __getitem__(self, index: slice) -> list[Held]: ...
+    def __getitem__(self, index: int | slice) -> Held | list[Held]:
         if isinstance(index, slice):
-            return [json.loads(text) for text in self._texts[index]]
-        words: list[str] = json.loads(self._texts[index])
-        return words
+            return [self._read(json.loads(text)) for text in self._texts[index]]
+        return self._read(json.loads(self._texts[index]))
+
+
+def _answers_of(question: list[Any]) -> tuple[Answer, ...] | None:
+    return None if question[3] is None else tuple(Answer(*answer) for answer in question[3])
+
+
+def check_ids(path: Path, header: Header) -> None:
+    """Raise ValueError where two questions of different shards have one id, in memory of 16 bytes for each."""
+    texts = (np.memmap(path / header.file_name(name), ARRAYS[name], "r") for name in ("texts", "texts.starts"))
+    names = Mapped(MappedTexts(*texts), itemgetter(0))
+    hashes = np.fromiter(map(hash, names), np.int64, len(names))
+    order = np.argsort(hashes, kind="stable")
+    for place in np.flatnonzero(np.diff(hashes[order]) == 0).tolist():
+        one, other = order[place : place + 2].tolist()
+        if names[one] == names[other]:
+            raise ValueError(
+                f"the id {names[one]!r} is that of question {one:,} and of question {other:,}, counted from 0; "
+                "expected another for each question, as answers are scored by it"
+            )

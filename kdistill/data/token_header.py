@@ -12,9 +12,16 @@
 
 Rows of words with tags become windows, see `data.windows`, and have these arrays, too:
 
-    examples.bin  int64 (rows,), the row of words that each window is of; texts.bin has a list of words in JSON for each
+    examples.bin  int64 (rows,), the row of words that each window is of; texts.bin has the list of its words, as JSON
     words.bin     int64 (tokens,), the word of its row that a token answers for; -1 for none
     further.bin   uint8 (tokens,), 1 for the further tokens of the words that a window answers for
+
+So do questions, see `data.spans`, with:
+
+    examples.bin  int64 (rows,), the question that each window is of; texts.bin has its id, the question, the context
+                  and the answers, as JSON, always: what a model answers is compared with texts
+    offsets.bin   int32 (tokens, 2), the characters of the context that a token stands for
+    context.bin   int64 (rows, 2), the first token of the context, and the place behind its last
 
 All numbers are little-endian, one array a file, since the core reads rows out of one array. A shard is a run of rows:
 the same part of each file. `data.token_writer` writes them one after another, and `tokens.json` anew after each.
@@ -34,7 +41,7 @@ from ..system.files import read_json_object
 from .columns import NO_COLUMNS, Columns
 
 FORMAT = "kdistill token files"
-VERSION = 1
+VERSION = 2
 TOKENIZER_DIRECTORY = "tokenizer"
 LABELS, ORDERED = "labels", "labels.ordered"
 _CHECKED = 1 << 22  # bytes read at once to check them
@@ -52,10 +59,14 @@ ARRAYS: dict[str, np.dtype[Any]] = {
     "examples": np.dtype("<i8"),
     "words": np.dtype("<i8"),
     "further": np.dtype("u1"),
+    "offsets": np.dtype("<i4"),
+    "context": np.dtype("<i8"),
 }
 """The arrays beside the labels, with their types."""
 TEXTS = frozenset(("texts", "pairs"))
 """Those of them that hold texts; `<name>.starts` tells where each begins."""
+OF_TWO = frozenset(("offsets", "context"))
+"""Those of them that have two numbers for each token or row."""
 
 
 class LabelForm(NamedTuple):
@@ -64,10 +75,17 @@ class LabelForm(NamedTuple):
     Attributes:
         dtype: of an entry.
         arrays: those that belong to this form.
+        width: numbers of a label.
     """
 
     dtype: np.dtype[Any]
     arrays: tuple[str, ...] = ()
+    width: int = 1
+
+    @property
+    def in_windows(self) -> bool:
+        """Whether rows are windows; texts.bin then has JSON for each example."""
+        return "examples" in self.arrays
 
 
 FORMS = {
@@ -75,10 +93,12 @@ FORMS = {
     "numbers": LabelForm(np.dtype("<f4")),
     "words": LabelForm(np.dtype("<i8")),
     "tags": LabelForm(np.dtype("<i8"), ("examples", "words", "further")),
+    "answers": LabelForm(np.dtype("<i8"), ("examples", "offsets", "context"), width=2),
 }
 """`values`: the place of a label in the list of different labels in tokens.json, NO_LABEL for none. `numbers`: those of
 a regression, NaN for none. `words`: for each token of running text itself where it may be hidden, else NO_LABEL.
-`tags`: for each token the place of its tag in that list, UNTAGGED where it is not known, NO_LABEL where it has none."""
+`tags`: for each token the place of its tag in that list, UNTAGGED where it is not known, NO_LABEL where it has none.
+`answers`: the first and the last token of the answer in each window, see `data.question_windows`."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +108,7 @@ class Shard:
     Attributes:
         file, part: the number of the file that they are from, and of the part of it.
         read: rows of that part.
+        examples: rows of words or questions that were in them; of others as many as `rows`.
         rows: how many were made of them.
         tokens: of all its rows.
         cut: how many were longer than the maximum length, and were cut to it or into several windows.
@@ -99,6 +120,7 @@ class Shard:
     file: int
     part: int
     read: int
+    examples: int
     rows: int
     tokens: int
     cut: int
@@ -146,8 +168,8 @@ class Header:
 
     @property
     def examples(self) -> int:
-        """The rows of the files that they were made of."""
-        return sum(shard.read for shard in self.shards)
+        """The rows of words or questions of which the rows are windows; of others the rows."""
+        return sum(shard.examples for shard in self.shards)
 
     @property
     def tokens(self) -> int:
@@ -204,7 +226,8 @@ class Header:
         texts = [self.tokenizer, *self.places, *self.class_names, *self.unused, *filter(None, self.columns)]
         numbers = [] if self.max_length is None else [self.max_length]
         for shard in self.shards:
-            numbers += [shard.file, shard.part, shard.read, shard.rows, shard.tokens, shard.cut, shard.longest]
+            numbers += [shard.file, shard.part, shard.read, shard.examples, shard.rows, shard.tokens]
+            numbers += [shard.cut, shard.longest]
             numbers += [of[name] for of in (shard.bytes, shard.crc32) for name in self.listed_arrays()]
         if (
             not all(isinstance(of, list) for of in (self.places, self.class_names, self.unused, self.values))
@@ -213,7 +236,7 @@ class Header:
             or len(self.places) != len(self.values)
             or self.labels not in (LABELS, ORDERED)
             or self.settings["labels"] not in FORMS
-            or (self.settings["labels"] == "tags" and type(self.settings["overlap"]) is not int)
+            or (self.form.in_windows and type(self.settings["overlap"]) is not int)
         ):
             raise TypeError("a value is none of those that are written")
 
@@ -222,7 +245,8 @@ class Header:
         names = ["ids", "types", "starts", "lengths", LABELS, *self.form.arrays]
         if self.settings["keep_texts"]:
             names += ["texts", "texts.starts"]
-            names += ["pairs", "pairs.starts"] if self.columns.text_pair is not None else []
+            if self.columns.text_pair is not None and not self.form.in_windows:
+                names += ["pairs", "pairs.starts"]
         return names
 
     def file_name(self, array: str) -> str:

@@ -26,7 +26,7 @@ from .streams import parts_of, stamp_of
 from .table import Table
 from .tags import implied_tags, tag_ids
 from .token_encoders import Arrays, Encoder, FirstRows, Settings, Values, encoder_for
-from .token_files import with_values
+from .token_files import check_ids, with_values
 from .token_header import ARRAYS, LABELS, ORDERED, TEXTS, TOKENIZER_DIRECTORY, Header, Shard, first_damaged
 
 
@@ -147,7 +147,7 @@ class _Writer:
                 if number > begin or place > after:
                     share = (sum(sizes[:number]) + part.share * sizes[number]) / sum(sizes)
                     counted = self._counting(progress, len(part.table), share)
-                    made = encode(part.table, self._values, counted, may_lack=of_json)
+                    made = encode(part.table, self._values, counted, may_lack=of_json, before=self.header.examples)
                     if len(made.arrays["starts"]) > 1:  # else running text of nothing but white space
                         self._append((number, place), len(part.table), made, encode.first)
         if not self.header.shards:
@@ -170,6 +170,7 @@ class _Writer:
         arrays = {name: array.astype(self._dtype(name), copy=False) for name, array in made.arrays.items()}
         arrays["lengths"] = lengths = np.diff(arrays["starts"])
         tokens = int(arrays["starts"][-1])
+        examples = int(arrays["examples"][-1]) + 1 if "examples" in arrays else len(lengths)
         bases = {"starts": self.header.tokens, "examples": self.header.examples}
         for name in TEXTS & arrays.keys():
             bases[f"{name}.starts"] = sum(shard.bytes[name] for shard in self.header.shards)
@@ -179,7 +180,7 @@ class _Writer:
                 arrays[name] = arrays[name][1:]  # where the shard before ends
         sizes, sums = {}, {}
         for name, array in arrays.items():
-            content = memoryview(np.ascontiguousarray(array).view(np.uint8).data)
+            content = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
             sizes[name], sums[name] = len(content), zlib.crc32(content)
             with _appending(self._path(name)) as file:
                 end = file.seek(0, os.SEEK_END)
@@ -189,7 +190,7 @@ class _Writer:
                     file.truncate(end + len(content))  # a hole takes no disk
                 file.flush()
                 os.fsync(file.fileno())
-        shard = Shard(*at, read, len(lengths), tokens, made.cut, int(lengths.max()), sizes, sums)
+        shard = Shard(*at, read, examples, len(lengths), tokens, made.cut, int(lengths.max()), sizes, sums)
         self.header = replace(
             self.header,
             shards=(*self.header.shards, shard),
@@ -201,6 +202,8 @@ class _Writer:
     def _finish(self) -> None:
         """Give the labels the numbers that a model has for them which learns them anew, and mark the end."""
         self._begin()
+        if self.header.settings["labels"] == "answers":
+            check_ids(self._directory, self.header)
         header = replace(self.header, numbered=are_numbered(self.header.values), finished=True)
         order = _order_of(header)
         if order is not None and header.labels == LABELS:

@@ -160,7 +160,7 @@ def encode(
     given = (text_column, text_pair_column, label_column)
     known = (name if name in table.columns else None for name in trained_on)
     columns = (one or other for one, other in zip(given, known, strict=True))
-    names = dict(zip(("question_column", "context_column", "answers_column"), columns, strict=True))
+    names: dict[str, Any] = dict(zip(("question_column", "context_column", "answers_column"), columns, strict=True))
     questions = read_questions(table, **names)
     return encode_questions(questions, tokenizer, max_length=max_length, doc_stride=doc_stride, progress=progress)
 

@@ -37,6 +37,11 @@ class Window(NamedTuple):
     end: int
 
 
+def stride_of(asked: int | None, max_length: int) -> int:
+    """Return how many tokens of a context two windows share: those asked for, or else `DOC_STRIDE` if there is room."""
+    return min(DOC_STRIDE, max_length // 3) if asked is None else asked
+
+
 class UnfitError(ValueError):
     """A row that cannot be cut into windows.
 

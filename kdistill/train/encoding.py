@@ -31,7 +31,7 @@ from ..models.head_names import MASKED, SPAN
 from ..system.progress import Progress
 from ..tasks.registry import has_one_class, refuse_one_class, strict_label_reader, task_for, task_option
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
-from ..text.windows import DOC_STRIDE, MAX_LENGTH
+from ..text.windows import MAX_LENGTH, stride_of
 from .arguments import TrainingArguments
 from .token_reading import rows_of_files
 from .without_effect import is_used_by
@@ -111,8 +111,7 @@ def encode_for(
         )
     with Progress(f"tokenize {shown}", unit="rows", quiet=args.disable_tqdm) as progress:
         if task.encode is not None:
-            stride = trained.doc_stride if args.doc_stride is None else args.doc_stride
-            stride = min(DOC_STRIDE, max_length // 3) if stride is None else stride
+            stride = stride_of(trained.doc_stride if args.doc_stride is None else args.doc_stride, max_length)
             of_texts = {"pad_token_id": config.pad_token_id, "keep_texts": keep_texts}
             dataset = task.encode(
                 source,

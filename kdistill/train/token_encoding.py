@@ -20,6 +20,7 @@ from ..system.progress import Progress
 from ..tasks.registry import TASK_OPTIONS, task_option
 from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
+from ..text.windows import MAX_LENGTH, stride_of
 from .token_reading import FORM_OF_HEAD
 
 Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -55,11 +56,12 @@ def encode(
             the teacher's where the student is made of a shape.
         output: the directory; it may not exist, be empty, or hold what the same call has begun.
         max_length: tokens that rows are cut to, or the longest window has (default: the tokenizer's
-            model_max_length); give the run's.
-        doc_stride: tokens that two windows of a long row of words share (default: a quarter of a window); likewise.
+            model_max_length, of questions 384); give the run's.
+        doc_stride: tokens that two windows of a long row of words or of a long context share (default: as in a run);
+            likewise.
         task: what is learned of them: None or "text-classification" for labels of texts or pairs,
-            "token-classification" for tags of words, "masked-lm" for words hidden in running text,
-            "sentence-similarity" or "feature-extraction" for texts that are embedded.
+            "token-classification" for tags of words, "question-answering" for answers in contexts, "masked-lm" for
+            words hidden in running text, "sentence-similarity" or "feature-extraction" for texts that are embedded.
         problem_type: "regression" where labels are numbers to learn.
         text_column: the column of texts (default: found by its name, as in `load_dataset`).
         text_pair_column: that of second texts, likewise.
@@ -97,10 +99,14 @@ def encode(
             raise ValueError(f"text_pair_column is {text_pair_column!r}, and tokens have no pairs; leave it out")
         tokenizer = tokenizer.for_words()
         overlap = overlap_of_words(tokenizer, length, doc_stride)
+    elif form == "answers":
+        length = min(MAX_LENGTH, length or MAX_LENGTH) if max_length is None else length
+        assert length is not None
+        overlap, keep_texts = stride_of(doc_stride, length), True
     elif doc_stride is not None:
         raise ValueError(
-            f"doc_stride is {doc_stride}, and only rows of words become windows (--task {task_option(TOKEN)}); leave "
-            "it out"
+            f"doc_stride is {doc_stride}, and only rows of words and questions become windows (--task "
+            f"{task_option(TOKEN)}, {task_option(SPAN)}); leave it out"
         )
     settings = Settings(
         form, length, keep_texts, text_column, text_pair_column, label_column, shard_rows, overlap=overlap
@@ -112,15 +118,10 @@ def encode(
 
 
 def _form_of(task: str | None, problem_type: str | None) -> str:
-    """Return the form of the labels, see `token_header.FORMS`. Raises ValueError for a task without token files."""
+    """Return the form of the labels, see `token_header.FORMS`. Raises ValueError for a task that there is not."""
     if task is not None and task not in TASK_OPTIONS:
         raise ValueError(f"task is {task!r}; expected one of {listing(TASK_OPTIONS)}")
     head = SEQUENCE if task is None else TASK_OPTIONS[task]
-    if head == SPAN:
-        raise ValueError(
-            f"--task is {task}, whose rows become windows with an answer in each, which token files do not hold yet; "
-            "give the file itself to --train"
-        )
     if problem_type not in (None, *PROBLEM_TYPES):
         raise ValueError(f"problem_type is {problem_type!r}; expected one of {listing(PROBLEM_TYPES)}")
     if problem_type is not None and head != SEQUENCE:

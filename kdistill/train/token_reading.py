@@ -11,12 +11,13 @@ from ..data.tagged import overlap_of_words
 from ..data.token_files import TokenFiles
 from ..losses.problem_types import REGRESSION
 from ..models.configuration import Config
-from ..models.head_names import MASKED, SEQUENCE, TOKEN
+from ..models.head_names import MASKED, SEQUENCE, SPAN, TOKEN
 from ..system.names import listing
 from ..tasks.registry import has_one_class, refuse_one_class, strict_label_reader, task_for, task_option
 from ..text.tokenizer import PreTrainedTokenizerFast
+from ..text.windows import stride_of
 
-FORM_OF_HEAD = {MASKED: "words", TOKEN: "tags"}
+FORM_OF_HEAD = {MASKED: "words", TOKEN: "tags", SPAN: "answers"}
 """The form of labels of the heads that have one to themselves, see `data.token_header.FORMS`."""
 
 
@@ -63,14 +64,17 @@ def rows_of_files(
             "tokenizer of its own or is a function; encode the rows anew with --keep-texts, or give the file that they "
             "were made of"
         )
+    types = tokenizer is None or tokenizer.has_token_types
     if files.are_windows:
-        _check_overlap(files, doc_stride)
+        _check_overlap(files, doc_stride, max_length)
+    if files.hold_words:
         if files.header.values and has_one_class(config):
             refuse_one_class(config)
-        types = tokenizer is None or tokenizer.has_token_types
         return files.windows(
             config.id2label, max_length=max_length, types=types, texts=keep_texts, all_tokens=all_tokens
         )
+    if files.are_windows:
+        return files.questions(max_length=max_length, types=types)
     if files.are_blocks:
         if tokenizer is None:
             raise ValueError("tokenizer is None; pass one (processing_class=), which tells how a mask is written")
@@ -79,7 +83,7 @@ def rows_of_files(
         config.id2label,
         None if config.embeds else strict_label_reader(config),
         max_length=max_length,
-        types=tokenizer is None or tokenizer.has_token_types,
+        types=types,
         texts=keep_texts,
     )
 
@@ -106,12 +110,14 @@ def _check_task(config: Config, files: TokenFiles) -> None:
         )
 
 
-def _check_overlap(files: TokenFiles, doc_stride: int | None) -> None:
+def _check_overlap(files: TokenFiles, doc_stride: int | None, max_length: int) -> None:
     """Raise ValueError where rows are in windows that would share another number of tokens."""
     header = files.header
     if not header.cut:
         return
-    ours, theirs = overlap_of_words(files.tokenizer, header.max_length, doc_stride), header.settings["overlap"]
+    of_words = files.hold_words
+    ours = overlap_of_words(files.tokenizer, max_length, doc_stride) if of_words else stride_of(doc_stride, max_length)
+    theirs = header.settings["overlap"]
     if ours != theirs:
         raise ValueError(
             f"{files.path} was encoded with {header.cut:,} of {header.examples:,} rows in windows that share {theirs} "
@@ -123,7 +129,7 @@ def _check_overlap(files: TokenFiles, doc_stride: int | None) -> None:
 def _check_tokenizer(files: TokenFiles, tokenizer: PreTrainedTokenizerFast) -> None:
     """Raise ValueError for a tokenizer that gives texts other tokens than those in the files."""
     theirs = files.tokenizer
-    if files.are_windows:
+    if files.hold_words:
         tokenizer = tokenizer.for_words()
     different = [] if files.header.tokenizer == tokenizer.content_hash else tokenizer.differences_from(theirs)
     if files.header.cut and not files.are_windows and theirs.truncation_side != tokenizer.truncation_side:

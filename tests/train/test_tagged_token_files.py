@@ -198,7 +198,7 @@ def test_what_the_file_would_have_made_otherwise_is_refused_with_what_to_do(
     encode_for(
         config(max_position_embeddings=64), short, tokenizer, kd.TrainingArguments(disable_tqdm=True, doc_stride=5)
     )
-    with pytest.raises(ValueError, match="doc_stride is 3, and only rows of words become windows"):
+    with pytest.raises(ValueError, match="doc_stride is 3, and only rows of words and questions become"):
         encoded(path, tokenizer, tmp_path / "no", task=None, doc_stride=3)
     with pytest.raises(ValueError, match="text_pair_column is 'tags', and tokens have no pairs"):
         encoded(path, tokenizer, tmp_path / "no", text_pair_column="tags")

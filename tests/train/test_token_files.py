@@ -215,7 +215,9 @@ def test_what_the_text_would_have_made_otherwise_is_refused_with_what_to_do(
     assert "encode the rows anew with --task token-classification" in refused(
         config=config.with_head("token-classification")
     )
-    assert "give the file of rows itself" in refused(config=config.with_head("question-answering"))
+    assert "encode the rows anew with --task question-answering" in refused(
+        config=config.with_head("question-answering")
+    )
     assert "'up'" in refused(
         source=encoded(json_lines(tmp_path / "up.jsonl", [{"text": "good", "label": "up"}]), tokenizer, tmp_path / "up")
     )
@@ -226,12 +228,6 @@ def test_what_the_text_would_have_made_otherwise_is_refused_with_what_to_do(
     assert kd.load_dataset(str(files.path)).header == files.header
     with pytest.raises(TypeError, match="takes no split="):
         kd.load_dataset(str(files.path), split="train")
-
-
-def test_questions_have_no_token_files(tmp_path: Path, tokenizer: kd.PreTrainedTokenizerFast) -> None:
-    with pytest.raises(ValueError, match="give the file itself to --train"):
-        encoded(tmp_path / "rows.tsv", tokenizer, tmp_path / "tokens", task="question-answering")
-    assert not (tmp_path / "tokens").exists()
 
 
 def content(directory: Path) -> dict[str, bytes]:
