@@ -11,6 +11,7 @@ from typing import Any
 
 from ..data.dataset import Dataset
 from ..data.files import file_and_field
+from ..data.patterns import matching_paths
 from ..distill.making import teachers_of
 from ..hub import public_name
 from ..models.auto import load_trained
@@ -201,7 +202,8 @@ def _labels(names: str | None) -> dict[str, Any]:
 
 def _in_directory(directory: Path, path: str) -> str:
     """Return a path that is relative to `directory` as one that is not, if it exists there."""
-    return str(directory / path) if file_and_field(directory / path)[0].exists() else path
+    first = Path(matching_paths(str(directory / path))[0])  # of several that a pattern stands for
+    return str(directory / path) if file_and_field(first)[0].exists() else path
 
 
 def _inputs(directory: Path, options: Namespace) -> dict[str, Any]:

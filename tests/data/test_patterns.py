@@ -125,6 +125,20 @@ def test_a_run_on_a_pattern_has_the_bits_of_one_on_all_rows(tmp_path: Path) -> N
     np.testing.assert_array_equal(weights(trained[0].model), weights(trained[1].model))
 
 
+def test_a_report_finds_a_pattern_where_the_run_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts(tmp_path, "tsv")
+    write_model(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    words = ["finetune", "--model", "model", "--train", "part-*.tsv", "--eval", "part-[01].tsv", "--disable-tqdm"]
+    assert main([*words, "--max-steps", "1", "--report-to", "none", "--output-dir", "out"]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["report", "--model", "../out", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["n"] == 6
+
+
 def test_what_a_pattern_stands_for_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pattern, _ = parts(tmp_path, "jsonl")
     model = write_model(tmp_path / "model")
