@@ -186,7 +186,7 @@ def labels_of_all_tokens(
 
 
 class _Cutter:
-    """Collects the windows of rows."""
+    """Collects the windows of rows, and the labels of their text without those of special tokens."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, size: int | None, overlap: int) -> None:
         self._before, self._behind = map(list, tokenizer.special_token_ids())
@@ -214,23 +214,32 @@ class _Cutter:
             labels = np.where(answers, tags[word_of[part]], NO_LABEL) if len(word_of) else np.zeros(0, np.int64)
             self._ids += [*self._before, *row.ids[part], *self._behind]
             self._types += [*[0] * before, *row.type_ids[part], *[0] * behind]
-            self._labels.append(np.pad(labels, (before, behind), constant_values=NO_LABEL))
-            self._words.append(np.pad(words, (before, behind), constant_values=-1))
-            self._further.append(np.pad(own & ~is_first[part], (before, behind)))
+            self._labels.append(labels)
+            self._words.append(words)
+            self._further.append(own & ~is_first[part])
             self._lengths.append(before + len(labels) + behind)
             self._examples.append(example)
 
     def windows(self, left_out: Sequence[tuple[int, str]]) -> WordWindows:
         """Return the windows."""
-        ids = np.array(self._ids, np.int32)
+        ids, starts = np.array(self._ids, np.int32), starts_of(np.array(self._lengths))
+        is_text = np.ones(len(ids), np.bool_)
+        for place in range(len(self._before)):
+            is_text[starts[:-1] + place] = False
+        for place in range(len(self._behind)):
+            is_text[starts[1:] - 1 - place] = False
+        labels, words = np.full(len(ids), NO_LABEL, np.int64), np.full(len(ids), -1, np.int64)
+        further = np.zeros(len(ids), np.bool_)
+        for whole, parts in ((labels, self._labels), (words, self._words), (further, self._further)):
+            whole[is_text] = np.concatenate(parts)
         return WordWindows(
             ids,
             np.array(self._types, np.int32) if self._has_types else np.zeros_like(ids),
-            starts_of(np.array(self._lengths)),
-            np.concatenate(self._labels).astype(np.int64),
+            starts,
+            labels,
             np.array(self._examples, np.int64),
-            np.concatenate(self._words),
-            np.concatenate(self._further),
+            words,
+            further,
             self._longer,
             left_out,
         )
