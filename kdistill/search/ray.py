@@ -282,7 +282,7 @@ class _Start:
 
         gc.collect()  # the trial before this one, as behind a trial in a thread
         set_num_threads(self._threads)
-        with suppress(FileNotFoundError):  # on another host
+        with suppress(OSError):  # on another host
             os.chdir(self._directory)  # paths in the arguments may be relative
         work, (args, model) = ray.get(self._work), ray.get(self._given)
 
