@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from ..system.cluster import MAX_ATTEMPTS, Cluster, Outcome, WorkerDiedError, needing_ray, silenced
+from ..system.memory import return_freed_memory
 from ..system.threads import set_num_threads
 from .search import Objectives, Search, TrialStoppedError
 from .study import import_optuna
@@ -280,7 +281,8 @@ class _Start:
         import ray
         from ray import tune
 
-        gc.collect()  # the trial before this one, as behind a trial in a thread
+        gc.collect()  # the trial before this one, which had another thread
+        return_freed_memory()
         set_num_threads(self._threads)
         with suppress(OSError):  # on another host
             os.chdir(self._directory)  # paths in the arguments may be relative

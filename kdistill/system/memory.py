@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import tempfile
@@ -35,6 +36,15 @@ def available_memory() -> int | None:
         kilobytes = {name: int(value.split()[0]) for name, value in _pairs(_MEMINFO, ":")}
         amounts.append((kilobytes["MemAvailable"] + kilobytes["SwapFree"]) * 1024)
     return min(amounts, default=None)
+
+
+def return_freed_memory() -> None:
+    """Give memory that was freed back to the system, where the C library is glibc.
+
+    glibc keeps it for each thread by itself, and so for threads that have ended, too.
+    """
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def workspace(size: int, rows: int, tokens: int) -> NDArray[np.int8]:

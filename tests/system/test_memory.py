@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import resource
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +118,24 @@ def test_without_room_on_the_disk_large_arrays_are_in_memory(tmp_path: Path, mon
 def anonymous_bytes() -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
+def test_memory_that_ended_threads_have_freed_goes_back_to_the_system() -> None:
+    pins: list[bytes] = []
+
+    def work() -> None:
+        blocks = [b"x" * 100_000 for _ in range(500)]  # too small for a mapping of their own
+        pins.append(bytes(10_000))  # it keeps the heap below it
+        del blocks
+
+    def anonymous() -> int:
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    before = anonymous()
+    memory.return_freed_memory()
+    assert before - anonymous() > 25 * MIB
