@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from support.small_questions import question_fields, question_model, question_tokenizer, questions
 from support.small_run import VOCABULARY, weights
+from support.token_directories import change_a_byte, content, interrupt_in_shard
 
 import kdistill as kd
 from kdistill.cli.main import main
-from kdistill.data import token_encoders
 from kdistill.data.dataset import Dataset
 from kdistill.data.spans import Spans
 from kdistill.data.token_files import TokenFiles
@@ -169,25 +169,13 @@ def test_what_does_not_fit_is_refused_with_what_to_do(tmp_path: Path, tokenizer:
         encoded(write(tmp_path / "moved.jsonl", moved), tokenizer, tmp_path / "moved")
 
 
-def content(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
-
-
 @pytest.mark.parametrize("shard", [0, 1, 2])
 def test_an_interrupted_encoding_goes_on_behind_the_last_whole_shard(
     tmp_path: Path, tokenizer: kd.PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, shard: int
 ) -> None:
     path = write(tmp_path / "rows.jsonl", without("id"))
     whole = content(encoded(path, tokenizer, tmp_path / "whole").path)
-    calls, encode_questions = list[int](), token_encoders.encode_questions
-
-    def interrupted(given: Any, *others: Any, **more: Any) -> Any:
-        calls.append(len(given))
-        if len(calls) == shard + 1:
-            raise KeyboardInterrupt
-        return encode_questions(given, *others, **more)
-
-    monkeypatch.setattr(token_encoders, "encode_questions", interrupted)
+    calls = interrupt_in_shard(monkeypatch, "encode_questions", shard)
     with pytest.raises(KeyboardInterrupt):
         encoded(path, tokenizer, tmp_path / "tokens")
     encoded(path, tokenizer, tmp_path / "tokens")
@@ -201,9 +189,7 @@ def test_a_damaged_shard_is_named_and_made_anew(
 ) -> None:
     files = encoded(write(tmp_path / "rows.jsonl", ROWS), tokenizer, tmp_path / "tokens")
     whole, damaged = content(files.path), files.path / f"{name}.bin"
-    held = bytearray(damaged.read_bytes())
-    held[len(held) // 2] ^= 1
-    damaged.write_bytes(held)
+    change_a_byte(damaged)
     with pytest.raises(ValueError, match=rf"{name}\.bin .*: shard 2 of 3 of"):
         TokenFiles(files.path)
     with pytest.warns(UserWarning, match="it is made anew"):

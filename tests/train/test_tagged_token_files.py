@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from support.small_run import VOCABULARY, run_fields, small_config, weights, write_model
 from support.small_tags import tagged_sentences
+from support.token_directories import change_a_byte, content, interrupt_in_shard
 
 import kdistill as kd
-from kdistill.data import token_encoders
 from kdistill.data.dataset import Dataset
 from kdistill.data.token_files import TokenFiles
 from kdistill.train.encoding import encode_for
@@ -222,25 +222,13 @@ def test_a_row_that_cannot_be_read_is_named(
         encoded(path, tokenizer, tmp_path / "tokens", shard_rows=20)
 
 
-def content(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
-
-
 @pytest.mark.parametrize("shard", [0, 1, 2])
 def test_an_interrupted_encoding_goes_on_behind_the_last_whole_shard(
     tmp_path: Path, tokenizer: kd.PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, shard: int
 ) -> None:
     path = write(tmp_path / "rows.jsonl", rows(tags=lambda _, tags: tags))
     whole = content(encoded(path, tokenizer, tmp_path / "whole", keep_texts=True).path)
-    calls, cut_words = list[int](), token_encoders.cut_words
-
-    def interrupted(given: Any, *others: Any, **more: Any) -> Any:
-        calls.append(len(given))
-        if len(calls) == shard + 1:
-            raise KeyboardInterrupt
-        return cut_words(given, *others, **more)
-
-    monkeypatch.setattr(token_encoders, "cut_words", interrupted)
+    calls = interrupt_in_shard(monkeypatch, "cut_words", shard)
     with pytest.raises(KeyboardInterrupt):
         encoded(path, tokenizer, tmp_path / "tokens", keep_texts=True)
     encoded(path, tokenizer, tmp_path / "tokens", keep_texts=True)
@@ -255,9 +243,7 @@ def test_a_damaged_shard_is_named_and_made_anew(
     path = write(tmp_path / "rows.jsonl", rows(tags=lambda _, tags: tags))
     files = encoded(path, tokenizer, tmp_path / "tokens", keep_texts=True)
     whole, damaged = content(files.path), files.path / f"{name}.bin"
-    held = bytearray(damaged.read_bytes())
-    held[len(held) // 2] ^= 1
-    damaged.write_bytes(held)
+    change_a_byte(damaged)
     with pytest.raises(ValueError, match=rf"{name}\.bin .*: shard 2 of 3 of"):
         TokenFiles(files.path)
     with pytest.warns(UserWarning, match="it is made anew"):

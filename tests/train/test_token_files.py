@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from support.small_run import VOCABULARY, run_fields, sentences, small_model, weights, write_model, write_rows
 from support.small_texts import documents, language_model, text_fields
+from support.token_directories import change_a_byte, content, interrupt_in_shard
 
 import kdistill as kd
-from kdistill.data import token_encoders, token_writer
+from kdistill.data import token_writer
 from kdistill.data.dataset import Dataset
 from kdistill.data.sources import read_table
 from kdistill.data.token_files import TokenFiles
@@ -230,27 +231,15 @@ def test_what_the_text_would_have_made_otherwise_is_refused_with_what_to_do(
         kd.load_dataset(str(files.path), split="train")
 
 
-def content(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
-
-
 @pytest.mark.parametrize("shard", [0, 1, 2])
 def test_an_interrupted_encoding_goes_on_behind_the_last_whole_shard(
     tmp_path: Path, tokenizer: kd.PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, shard: int
 ) -> None:
     names = {0: "negative", 1: "positive"}
     rows = [{"text": text, "label": names[1 - label]} for text, label in sentences(20)]
-    path, encode_texts = json_lines(tmp_path / "rows.jsonl", rows), token_encoders.encode_texts
+    path = json_lines(tmp_path / "rows.jsonl", rows)
     whole = content(encoded(path, tokenizer, tmp_path / "whole").path)
-    calls: list[int] = []
-
-    def interrupted(inputs: Any, *given: Any, **more: Any) -> Any:
-        calls.append(len(inputs))
-        if len(calls) == shard + 1:
-            raise KeyboardInterrupt
-        return encode_texts(inputs, *given, **more)
-
-    monkeypatch.setattr(token_encoders, "encode_texts", interrupted)
+    calls = interrupt_in_shard(monkeypatch, "encode_texts", shard)
     with pytest.raises(KeyboardInterrupt):
         encoded(path, tokenizer, tmp_path / "tokens")
     assert (tmp_path / "tokens").exists() == bool(shard)
@@ -273,13 +262,13 @@ def test_a_damaged_shard_is_named_and_made_anew(
     path = json_lines(tmp_path / "rows.jsonl", rows)
     files = encoded(path, tokenizer, tmp_path / "tokens")
     whole, damaged = content(files.path), files.path / f"{name}.bin"
-    held = damaged.read_bytes()
     if damage == "missing":
         damaged.unlink()
+    elif damage == "byte":
+        change_a_byte(damaged)
     else:
-        place = len(held) // 2
-        changed = bytes([held[place] ^ 1])
-        damaged.write_bytes(held[:place] + (changed + held[place + 1 :] if damage == "byte" else b""))
+        held = damaged.read_bytes()
+        damaged.write_bytes(held[: len(held) // 2])
     with pytest.raises(ValueError, match=rf"{name}\.bin .*: shard {1 if damage == 'missing' else 2} of 3 of"):
         TokenFiles(files.path)
     with pytest.warns(UserWarning, match="it is made anew"):
