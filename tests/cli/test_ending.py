@@ -90,7 +90,7 @@ def test_a_warning_is_given_once_by_a_command(capsys: pytest.CaptureFixture[str]
     assert cli.main(first) == 0
     more = ["--label-column", "verdict", "--output-dir", "student", "--max-steps", "1"]
     assert cli.main([*words, *more]) == 0
-    assert capsys.readouterr().err.count("label_column is 'verdict'; the model was trained with 'label'") == 1
+    assert capsys.readouterr().err.count("--label-column is 'verdict'; the model was trained with 'label'") == 1
 
 
 @pytest.mark.parametrize("moment", ["kdistill.report.summary.speed_at_a_glance", "kdistill.trainers.write_model_card"])

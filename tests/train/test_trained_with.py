@@ -92,10 +92,10 @@ def test_given_arguments_win_and_the_difference_is_said(
     model, own, rows = trained
     found, said = figures(capsys, "evaluate", "--model", model, "--data", rows, "--json", "--max-length", 16)
     assert found["loss"] != own["eval_loss"]
-    assert said.count("max_length is 16; the model was trained with 5") == 1
+    assert said.count("--max-length is 16; the model was trained with 5") == 1
     found, said = figures(capsys, "evaluate", "--model", model, "--data", rows, "--json", "--text-column", "text")
     assert found["loss"] != own["eval_loss"]
-    assert "text_column is 'text'; the model was trained with 'review'" in said
+    assert "--text-column is 'text'; the model was trained with 'review'" in said
     with pytest.warns(UserWarning, match="max_length is 7; the model was trained with 5"):
         kd.pipeline(model=model)("good film", max_length=7)
 
