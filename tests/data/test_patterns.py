@@ -67,6 +67,17 @@ def test_a_later_file_with_other_columns_is_named(tmp_path: Path, kind: str) -> 
         read_table(pattern)
 
 
+@pytest.mark.parametrize("kind", ["tsv", "csv", "parquet"])
+@pytest.mark.parametrize("row", [{"text": "good"}, {"text": "good", "label": 1, "more": 1}], ids=["lacks", "has more"])
+def test_a_later_file_that_lacks_a_column_or_has_one_more_is_refused(tmp_path: Path, kind: str, row: Any) -> None:
+    pattern, _ = parts(tmp_path, kind)
+    write(tmp_path / f"part-1.{kind}", [row])
+    with pytest.raises(
+        ValueError, match=rf"part-1\.{kind}\S*: the columns are .* expected the same names in all files"
+    ):
+        read_table(pattern)
+
+
 def test_rows_of_json_may_leave_out_what_others_have(tmp_path: Path) -> None:
     pattern, rows = parts(tmp_path, "jsonl")
     write(tmp_path / "part-0.jsonl", [{"text": "good"}])
