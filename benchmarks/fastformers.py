@@ -119,7 +119,7 @@ STUDENTS = (
     Student(
         "L6-H384",
         _pretrained,
-        f"--num-train-epochs 2 --learning-rate 1e-4 --augment 2 {_PRETRAINED}",
+        f"--num-train-epochs 1 --learning-rate 1e-4 --augment 2 {_PRETRAINED}",
         0.5,
         0.25,
         f"--num-train-epochs 1 --learning-rate 1e-4 --augment 2 {_PRETRAINED}",
