@@ -141,17 +141,19 @@ class _Writer:
         if kept:
             encode.first.are_those_of(self.header)
         sizes = [max(int(entry["size"]), 1) for entry in self.header.inputs]
+        any_rows = bool(kept)  # files without are passed over, as where a table is read
         for number in range(begin, len(files)):
             of_json = kind_of(Path(files[number].path), files[number].format)[0] == "json"
             for place, part in enumerate(parts_of(files[number], settings["shard_rows"])):
-                if number > begin or place > after:
+                if len(part.table) and (number > begin or place > after):
+                    any_rows = True
                     share = (sum(sizes[:number]) + part.share * sizes[number]) / sum(sizes)
                     counted = self._counting(progress, len(part.table), share)
                     made = encode(part.table, self._values, counted, may_lack=of_json, before=self.header.examples)
                     if len(made.arrays["starts"]) > 1:  # else running text of nothing but white space
                         self._append((number, place), len(part.table), made, encode.first)
         if not self.header.shards:
-            raise ValueError(f"{files[0].path} has no text that the tokenizer knows")
+            raise ValueError(f"{files[0].path} has no {'text that the tokenizer knows' if any_rows else 'rows'}")
         self._finish()
 
     def _counting(self, progress: OnProgress, rows: int, share: float) -> OnProgress:

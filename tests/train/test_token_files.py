@@ -150,6 +150,18 @@ def test_several_files_are_one_after_another(tmp_path: Path, tokenizer: kd.PreTr
     assert [tokenizer.decode(ids[a + 1 : b - 1]) for a, b in pairwise(starts)] == texts
 
 
+@pytest.mark.parametrize(("name", "blank"), [("rows.tsv", "sentence\tlabel\n"), ("rows.jsonl", "\n\n")])
+def test_files_without_rows_are_passed_over(
+    tmp_path: Path, tokenizer: kd.PreTrainedTokenizerFast, name: str, blank: str
+) -> None:
+    rows = write_rows(tmp_path / "some.tsv", 10)
+    (tmp_path / name).write_text(blank)
+    files = encoded([tmp_path / name, rows, tmp_path / name], tokenizer, tmp_path / "tokens")
+    assert len(files) == 10
+    with pytest.raises(ValueError, match=rf"{name} has no rows"):
+        encoded(tmp_path / name, tokenizer, tmp_path / "none")
+
+
 def test_texts_that_are_kept_are_given_to_a_teacher_with_another_tokenizer(
     tmp_path: Path, tokenizer: kd.PreTrainedTokenizerFast
 ) -> None:
