@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from .files import (
     ROW_A_LINE,
     DataFile,
     FileFormat,
+    file_and_field,
     kind_of,
     parquet_parts,
     quoted_records,
@@ -44,14 +46,14 @@ class Part(NamedTuple):
 
 
 def stamp_of(file: DataFile) -> dict[str, Any]:
-    """Return what shows that a file is still the same."""
-    path = Path(file.path)
-    state = path.stat() if path.exists() else None
+    """Return what shows that a file is still the same, or all those in a folder."""
+    path, _ = file_and_field(Path(file.path))
+    states = [each.stat() for each in (path, *(path.rglob("*") if path.is_dir() else ())) if each.exists()]
     return {
-        "path": str(path.absolute()),
+        "path": str(Path(file.path).absolute()),
         "format": repr(file.format),
-        "size": 0 if state is None or path.is_dir() else state.st_size,
-        "mtime_ns": 0 if state is None else state.st_mtime_ns,
+        "size": sum(state.st_size for state in states if not stat.S_ISDIR(state.st_mode)),
+        "mtime_ns": max((state.st_mtime_ns for state in states), default=0),
     }
 
 

@@ -310,6 +310,22 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, tokenizer: 
         TokenFiles(files.path)
 
 
+def test_rows_in_a_folder_or_in_an_object_that_have_changed_are_noticed(
+    tmp_path: Path, tokenizer: kd.PreTrainedTokenizerFast
+) -> None:
+    rows, text = tmp_path / "rows.json", tmp_path / "texts" / "good" / "0.txt"
+    text.parent.mkdir(parents=True)
+    for number, words in enumerate(("good", "good film")):
+        rows.write_text(json.dumps({"train": [{"text": words}]}))
+        text.write_text(words)
+        for output, source in (("rows", f"{rows}#train"), ("texts", tmp_path / "texts")):
+            if number:
+                with pytest.raises(FileExistsError, match="the files of --data"):
+                    encoded(source, tokenizer, tmp_path / "tokens" / output)
+            else:
+                encoded(source, tokenizer, tmp_path / "tokens" / output)
+
+
 def test_a_full_disk_is_an_error_that_names_the_file_and_loses_nothing(
     tmp_path: Path, tokenizer: kd.PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
