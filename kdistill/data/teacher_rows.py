@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..system.names import listing
 from .columns import TEXT_COLUMNS, TEXT_PAIR_COLUMNS, TOKEN_COLUMNS, Columns, parsed_list
 from .dataset import Dataset
-from .files import are_token_files, read_file
+from .files import are_token_files, file_and_field, read_file
 from .label_values import is_empty
 from .patterns import matching_paths
 from .ragged import starts_of
@@ -162,7 +162,7 @@ def _sha256(path: Path) -> str:
     """Return the hash of a file, or of all that a pattern stands for."""
     digest = hashlib.sha256()
     for name in matching_paths(str(path)):
-        with Path(name).open("rb") as file:
+        with file_and_field(Path(name))[0].open("rb") as file:
             hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 

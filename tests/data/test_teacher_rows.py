@@ -82,6 +82,13 @@ def test_a_file_of_other_order_is_matched_by_text(tokenizer: PreTrainedTokenizer
     assert source.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_answers_are_read_under_a_name_in_an_object(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"rows": [{"text": TEXTS[0], "teacher_logits": ROWS[0]}]}))
+    source = TeacherSource.of(f"{path}#rows", "teacher_logits")
+    assert (len(source), source.sha256) == (1, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
 def test_ids_go_before_texts_which_must_agree(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     """Two rows have one text, and only the ids tell them apart."""
     texts = ["good film", "good film", "great scene", "awful actor"]
