@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ..system.names import did_you_mean, listing
@@ -62,7 +62,7 @@ class Questions:
             [self.questions[row] for row in rows],
             [self.contexts[row] for row in rows],
             [self.answers[row] for row in rows],
-            self.table.select(rows),
+            replace(self.table.select(rows), places=[self.table.where(row) for row in rows]),
             self.columns,
         )
 

@@ -99,6 +99,7 @@ def test_rows_of_token_files_are_those_of_the_file(
     assert isinstance(taken, Spans)
     assert isinstance(expected, Spans)
     assert taken.questions.answers == expected.questions.answers
+    assert taken.questions.table.where(2) == f"row 0 of {tmp_path / 'tokens'}"
 
 
 @pytest.mark.filterwarnings("ignore:the teacher's loss against the answers")
