@@ -211,7 +211,10 @@ class Header:
             raise ValueError(f"{path} is not what `kdistill encode` writes; expected a directory of token files")
         version = content.pop("version", None)
         if version != VERSION:
-            raise ValueError(f"{path} has version {version}; this kdistill reads {VERSION}: encode the rows anew")
+            raise ValueError(
+                f"{path} has version {version}; this kdistill reads {VERSION}: encode the rows anew, into another "
+                "directory"
+            )
         try:
             content["shards"] = [Shard(**shard) for shard in content["shards"]]
             content["columns"] = Columns(**content["columns"])

@@ -61,7 +61,7 @@ def encode(
             likewise.
         task: what is learned of them: None or "text-classification" for labels of texts or pairs,
             "token-classification" for tags of words, "question-answering" for answers in contexts, "masked-lm" for
-            words hidden in running text, "sentence-similarity" or "feature-extraction" for texts that are embedded.
+            words hidden in running text, "feature-extraction" for texts that are embedded.
         problem_type: "regression" where labels are numbers to learn.
         text_column: the column of texts (default: found by its name, as in `load_dataset`).
         text_pair_column: that of second texts, likewise.

@@ -15,7 +15,7 @@ from support.small_texts import documents, language_model, text_fields
 from support.token_directories import change_a_byte, content, interrupt_in_shard
 
 import kdistill as kd
-from kdistill.data import token_writer
+from kdistill.data import token_header, token_writer
 from kdistill.data.dataset import Dataset
 from kdistill.data.sources import read_table
 from kdistill.data.token_files import TokenFiles
@@ -308,6 +308,9 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, tokenizer: 
     (files.path / "tokens.json").write_text('{"format": "another"}')
     with pytest.raises(ValueError, match="is not what `kdistill encode` writes"):
         TokenFiles(files.path)
+    (files.path / "tokens.json").write_text(json.dumps({"format": token_header.FORMAT, "version": 1}))
+    with pytest.raises(ValueError, match=r"has version 1; .* encode the rows anew, into another directory"):
+        encoded(path, tokenizer, files.path)
 
 
 def test_rows_in_a_folder_or_in_an_object_that_have_changed_are_noticed(
