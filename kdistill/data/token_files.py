@@ -75,6 +75,11 @@ class TokenFiles:
                 f"{self.path} is not finished: it has {self.header.rows:,} rows, and more were to come. Run the same "
                 "`kdistill encode` again; it goes on from there"
             )
+        if not (self.path / TOKENIZER_DIRECTORY).is_dir():
+            raise ValueError(
+                f"{self.path} lacks its directory {TOKENIZER_DIRECTORY!r}, with which runs compare theirs. Run the "
+                "same `kdistill encode` again, which writes it"
+            )
         damaged = first_damaged(self.path, self.header)
         if damaged is not None:
             shard, what = damaged

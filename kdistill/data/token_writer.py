@@ -59,7 +59,10 @@ def write_token_files(
     _check(directory, begun)
     try:
         with made_directory(directory), file_lock(directory / LOCK_FILE, wait=False):
-            writer = _Writer(directory, _resumed(directory) or begun, tokenizer)
+            there = _resumed(directory)
+            if there is not None and not (directory / TOKENIZER_DIRECTORY).is_dir():  # not copied with the rest
+                tokenizer.save_pretrained(directory / TOKENIZER_DIRECTORY)
+            writer = _Writer(directory, there or begun, tokenizer)
             if not writer.header.finished:
                 writer.write_all(files, encoder_for(tokenizer, settings), progress)
             return writer.header

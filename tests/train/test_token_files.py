@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,17 @@ def test_a_damaged_shard_is_named_and_made_anew(
     with pytest.warns(UserWarning, match="it is made anew"):
         encoded(path, tokenizer, files.path)
     assert content(files.path) == whole
+
+
+def test_a_tokenizer_that_is_missing_is_named_and_written_anew(
+    tmp_path: Path, tokenizer: kd.PreTrainedTokenizerFast
+) -> None:
+    path = write_rows(tmp_path / "rows.tsv", 8)
+    files = encoded(path, tokenizer, tmp_path / "tokens")
+    shutil.rmtree(files.path / "tokenizer")
+    with pytest.raises(ValueError, match="tokens lacks its directory 'tokenizer'"):
+        TokenFiles(files.path)
+    assert encoded(path, tokenizer, files.path).tokenizer.content_hash == tokenizer.content_hash
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, tokenizer: kd.PreTrainedTokenizerFast) -> None:
