@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..data.files import DataFile, are_token_files
+from ..data.files import DataFile, are_token_files, check_is_there
 from ..data.patterns import matching_paths
 from ..data.shards import ShardDirectory
 from ..data.streams import parts_of, stamp_of
@@ -87,6 +87,7 @@ def label_by_ray(options: Namespace) -> Figures:
     for file in files:
         if are_token_files(file.path):
             raise ValueError(f"--data is {file.path}, which holds token files; expected the text they were made of")
+        check_is_there(Path(file.path))  # for Ray takes half a minute to begin
     settings = {name: getattr(args, name) for name in _OF_THE_ANSWERS} | columns_of(options)
     sources = {
         "the files of --data, or their time of change": [stamp_of(file) for file in files],

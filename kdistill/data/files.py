@@ -153,10 +153,7 @@ def _read_one(path: Path, how: FileFormat | str | None) -> Table:
     file, field_name = file_and_field(path)
     if field_name is not None:
         path, how = file, replace(how, field=field_name)
-    if not path.is_file():
-        found = "is a pipe or device; save its content as a file" if path.exists() else "does not exist"
-        found = "stands for no file" if is_pattern(str(path)) else found
-        raise FileNotFoundError(f"{path} {found}; expected a {KINDS} file or a folder of texts")
+    check_is_there(path)
     kind, suffix = kind_of(path, how)
     if kind is None or kind not in _KINDS:
         raise ValueError(f"{path}: unknown file type; expected a {KINDS} file")
@@ -164,6 +161,16 @@ def _read_one(path: Path, how: FileFormat | str | None) -> Table:
     if kind == "parquet":
         return _read_parquet(path)
     return read_content(path, _decompressed(path), replace(how, kind=kind), row_a_line=suffix in ROW_A_LINE)
+
+
+def check_is_there(path: Path) -> None:
+    """Raise FileNotFoundError for a path, perhaps with a `#`, that is no file and no folder."""
+    file, _ = file_and_field(path)
+    if file.is_file() or file.is_dir():
+        return
+    found = "is a pipe or device; save its content as a file" if path.exists() else "does not exist"
+    found = "stands for no file" if is_pattern(str(path)) else found
+    raise FileNotFoundError(f"{path} {found}; expected a {KINDS} file or a folder of texts")
 
 
 def are_token_files(path: str | os.PathLike[str]) -> bool:

@@ -17,7 +17,7 @@ import pytest
 from support.small_run import sentences, small_model, write_model
 
 from kdistill.cli.main import main
-from kdistill.system.cluster import MAX_ATTEMPTS
+from kdistill.system.cluster import MAX_ATTEMPTS, Cluster
 
 pq = pytest.importorskip("pyarrow.parquet")
 pa = pytest.importorskip("pyarrow")
@@ -115,6 +115,17 @@ def test_shards_of_something_else_are_an_error(place: Path, capsys: pytest.Captu
     ):
         assert what in refused(capsys, *words)
     assert shards() == first
+
+
+@pytest.mark.parametrize("data", ["rows-*.tsv", "rows.json#train"])
+def test_a_name_of_no_file_is_said_before_ray_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: str
+) -> None:
+    monkeypatch.setattr(Cluster, "__enter__", lambda _: pytest.fail("Ray was asked"))
+    teacher, output = write_model(tmp_path / "teacher"), tmp_path / "out"
+    said = refused(capsys, "--ray", "--teacher", teacher, "--data", tmp_path / data, "--output", output)
+    assert f"{data} {'stands for no file' if '*' in data else 'does not exist'}; expected a" in said
+    assert not output.exists()
 
 
 def test_a_warning_of_many_parts_is_shown_once(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
