@@ -10,7 +10,7 @@ from typing import Any
 
 from ..system.names import listing
 from .class_names import class_names_of_features, class_names_of_schema
-from .files import DataFile, read_file
+from .files import DataFile, FileFormat, kind_of, read_file
 from .table import Table
 
 # Name of the column that a list of texts becomes.
@@ -47,10 +47,20 @@ def read_table(source: Any) -> Table:
     if isinstance(source, (list, tuple)) and source and all(hasattr(part, "column_names") for part in source):
         return _only_split(dict(enumerate(source)))
     if isinstance(source, Sequence) and all(isinstance(row, str) for row in source):
+        if source and all(map(_is_file_of_rows, source)):
+            raise ValueError(
+                f"the list names files, such as {source[0]!r}; expected texts, or several files by a pattern such as "
+                "'part-*.tsv', in place of a list"
+            )
         return Table("the list", {TEXT_COLUMN: source})
     if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
         return _from_rows(source)
     raise TypeError(_unknown(source))
+
+
+def _is_file_of_rows(text: str) -> bool:
+    """Return whether a text is the name of a file that holds rows, and not itself one."""
+    return kind_of(Path(text), FileFormat())[0] is not None and os.path.isfile(text)  # noqa: PTH113  # of any length
 
 
 def _only_split(splits: Mapping[Any, Any]) -> Table:

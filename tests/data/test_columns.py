@@ -290,6 +290,14 @@ def test_sources_that_are_refused(tmp_path: Path) -> None:
         read_rows({"text": "a"})
 
 
+def test_names_of_files_are_not_read_as_texts(tmp_path: Path) -> None:
+    names = [str(write(tmp_path / name, "sentence\na\n")) for name in ("a.tsv", "b.tsv")]
+    with pytest.raises(ValueError, match=r"the list names files, such as '.*a\.tsv'; expected texts, or several files"):
+        read_table(names)
+    texts = [*names, "good.tsv", "\0.tsv", f"{'a' * 300}.tsv"]
+    assert read_table(texts)["sentence"] == texts
+
+
 def test_the_place_of_a_row(tmp_path: Path) -> None:
     assert read_table(["a", "b"]).where(1) == "row 1 of the list"
     path = write(tmp_path / "a.tsv", "sentence\na\nb\n")
