@@ -378,14 +378,21 @@ def _warn_of_quotes(path: str, rows: Iterable[Sequence[str]]) -> None:
 
 def _read_parquet(path: Path) -> Table:
     with _parquet_errors(path) as pyarrow:
+        _check_names(path, pyarrow.parquet.read_schema(path).names)
         table = pyarrow.parquet.read_table(path)
     return _parquet_table(path, table)
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path}: expected different column names, found {list(names)!r}")
 
 
 def parquet_parts(path: Path, rows: int) -> Iterator[tuple[Table, float]]:
     """Yield parts of a Parquet file of at most `rows` rows, and the share of its rows read so far; errors as above."""
     with _parquet_errors(path) as pyarrow, path.open("rb") as opened:
         file = pyarrow.parquet.ParquetFile(opened)
+        _check_names(path, file.schema_arrow.names)
         total, done = file.metadata.num_rows, 0
         if total == 0:
             yield _parquet_table(path, file.schema_arrow.empty_table()), 1.0

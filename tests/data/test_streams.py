@@ -73,6 +73,17 @@ def test_parts_are_the_rows_of_the_whole_file(
     ]
 
 
+def test_columns_of_parquet_with_one_name_are_refused_whole_and_in_parts(tmp_path: Path) -> None:
+    pyarrow, path = pytest.importorskip("pyarrow"), tmp_path / "rows.parquet"
+    columns = [pyarrow.array(["good"]), pyarrow.array(["bad"])]
+    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table(columns, ["text", "text"]), path)
+    for read in (read_file, lambda path: next(parts_of(DataFile(str(path)), 3))):
+        with pytest.raises(
+            ValueError, match=r"rows.parquet: expected different column names, found \['text', 'text'\]"
+        ):
+            read(path)
+
+
 def test_parts_of_parquet_are_its_rows_with_the_names_of_their_labels(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
