@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 
 from ..data.documents import masking_of
@@ -82,9 +83,12 @@ def encode(
     if isinstance(tokenizer, str | os.PathLike):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     check_tokenizer("tokenizer", tokenizer)
+    if tokenizer is None:
+        raise TypeError("tokenizer is None; expected the model's, or a directory or hub id that holds it")
     form = _form_of(task, problem_type)
-    if shard_rows < 1:
-        raise ValueError(f"shard_rows is {shard_rows}; expected at least 1")
+    for name, value, least in (("shard_rows", shard_rows, 1), ("doc_stride", doc_stride, 0)):
+        if value is not None and not (isinstance(value, Integral) and value >= least):
+            raise ValueError(f"{name} is {value!r}; expected a whole number >= {least}")
     length, overlap = tokenizer.truncation_length(max_length), None
     if form == "words":
         masking_of(tokenizer)
@@ -133,6 +137,8 @@ def _files(data: Files, *, running_text: bool) -> list[DataFile]:
     """Return the files that names and patterns stand for, sorted where a pattern stands for several."""
     found: list[DataFile] = []
     for given in [data] if isinstance(data, str | os.PathLike) else list(data):
+        if not isinstance(given, str | os.PathLike):
+            raise TypeError(f"data holds {given!r:.80}; expected files: a trainer takes rows in memory as they are")
         path, how = os.fspath(given), given.format if isinstance(given, DataFile) else FileFormat()
         for name in matching_paths(path):
             if are_token_files(name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -161,6 +162,24 @@ def test_files_without_rows_are_passed_over(
     assert len(files) == 10
     with pytest.raises(ValueError, match=rf"{name} has no rows"):
         encoded(tmp_path / name, tokenizer, tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"tokenizer": None}, TypeError, "tokenizer is None; expected the model's"),
+        ({"data": [{"text": "good"}]}, TypeError, "data holds {'text': 'good'}; expected files"),
+        ({"shard_rows": 2.5}, ValueError, "shard_rows is 2.5; expected a whole number >= 1"),
+        ({"doc_stride": "3", "task": "token-classification"}, ValueError, "doc_stride is '3'; expected a whole"),
+    ],
+)
+def test_what_cannot_be_encoded_is_said(
+    tmp_path: Path, tokenizer: kd.PreTrainedTokenizerFast, given: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    fields = {"data": write_rows(tmp_path / "rows.tsv", 3), "tokenizer": tokenizer, "output": tmp_path / "no"}
+    with pytest.raises(error, match=re.escape(said)):
+        kd.encode(**fields | given)
+    assert not (tmp_path / "no").exists()
 
 
 def test_texts_that_are_kept_are_given_to_a_teacher_with_another_tokenizer(
