@@ -48,7 +48,11 @@ def data_file(path: str, options: Mapping[str, Any], head: str | None = None) ->
 
     For a model that tags tokens (`head`), a .txt or .tsv without such options has a word and its tag a line, unless the
     first line of a .tsv names columns. For one that predicts hidden words a .txt is running text.
+
+    Raises ValueError for an empty name, which would be that of the current directory.
     """
+    if not path:
+        raise ValueError("a file of rows is named ''; expected its name: is a variable of the shell not set?")
     plain = all(options[name] is None for name in FORMAT if name != "encoding")
     first = Path(matching_paths(path)[0])
     suffix = first.suffix.lower()

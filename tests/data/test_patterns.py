@@ -181,6 +181,11 @@ def test_files_of_words_and_tags_are_read_as_each_alone(tmp_path: Path, ending: 
         assert f"words-1.{ending}:" in found.where(7)
 
 
+def test_an_empty_name_is_not_that_of_the_current_directory() -> None:
+    with pytest.raises(ValueError, match="a file of rows is named ''; expected its name"):
+        data_file("", dict.fromkeys(FORMAT))
+
+
 def test_several_names_are_answered_with_the_pattern(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [str(write_rows(tmp_path / f"part-{number}.tsv", 3)) for number in (0, 1)]
     assert main(["evaluate", "--model", "m", "--data", *files]) == 2
