@@ -161,14 +161,17 @@ COMMANDS = (
     ),
     Command(
         "export",
-        "--model MODEL --format onnx|gguf --output FILE|DIR [--dtype TYPE]",
+        "--model MODEL --format onnx|gguf --output FILE|DIR [--dtype TYPE] [--data FILE]",
         "write a model for other programs",
         "Write a model as ONNX, for ONNX Runtime, transformers.js, OpenVINO and others. --output FILE.onnx gets the "
         "graph alone; a directory gets it as onnx/model.onnx (float16: onnx/model_fp16.onnx, int8: "
         "onnx/model_quantized.onnx) with the configuration and the tokenizer beside it. Before it is written, its "
-        "logits in ONNX Runtime are compared with those of kdistill. Or as GGUF, for llama.cpp: encoders and "
-        "classifiers in the shape of BERT, with their tokenizer, int8 as Q8_0. Needs the extra export.",
+        "logits in ONNX Runtime are compared with those of kdistill. int8 with training rows (--data) has the form "
+        "QDQ, which is fast in OpenVINO. Or as GGUF, for llama.cpp: encoders and classifiers in the shape of BERT, "
+        "with their tokenizer, int8 as Q8_0. Needs the extra export.",
         "kdistill export --model student --format onnx --output exported",
+        TrainingArguments,
+        ("max_length", "doc_stride", "mlm_probability", "disable_tqdm"),
     ),
     Command(
         "report",

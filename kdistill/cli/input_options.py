@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..compress.choice import SCOPES
 from ..compress.prune import ROWS
 from ..data.token_encoders import SHARD_ROWS
+from ..exporters.export import ROWS as ROWS_OF_RANGES
 from ..exporters.registry import DTYPES, FORMATS
 from ..losses.problem_types import PROBLEM_TYPES
 from ..serve.limits import HOST, PORT, Limits
@@ -330,6 +331,23 @@ def _add_export(parser: ArgumentParser, group: _ArgumentGroup) -> None:
         "tokenizer",
     )
     group.add_argument("--dtype", choices=DTYPES, default="float32", help="type of the weights (default: float32)")
+    group.add_argument(
+        "--data",
+        metavar="FILE",
+        help=f"with --format onnx --dtype int8, training rows: {ROWS_HELP}; {OTHER_ROWS_HELP}. Activations are rounded "
+        "in the ranges that they have in these rows, in the form QDQ, which suits OpenVINO (default: in ranges found "
+        "while the graph is computed, which suits ONNX Runtime)",
+    )
+    group.add_argument(
+        "--rows",
+        type=int,
+        metavar="N",
+        help="rows of --data that show the ranges, evenly spread over it "
+        f"(default: {ROWS_OF_RANGES}, or all that there are)",
+    )
+    add_columns(group)
+    add_format(group)
+    group.add_argument("--config", metavar="FILE", help=CONFIG_HELP)
 
 
 def _add_cache(parser: ArgumentParser, group: _ArgumentGroup) -> None:

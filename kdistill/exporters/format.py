@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..data.dataset import Dataset
 from ..models.model import Model
 from ..text.tokenizer import PreTrainedTokenizerFast
 
@@ -36,13 +37,16 @@ class Format:
         ending: of the names of its files.
         files: type of numbers -> the file in a directory, relative to it, where readers of the format look for it.
         holds_tokenizer: whether a file holds the tokenizer, too, and cannot be made without one.
+        with_ranges: types of numbers in which activations can be rounded in ranges that rows have shown.
         require: (dtype) -> raises ImportError, which names the extra, for a package that is not installed.
-        build: (model with float32 weights, dtype, its tokenizer if there is one) -> the file's content, checked.
+        build: (model with float32 weights, dtype, its tokenizer if there is one, rows for the ranges if there are some)
+            -> the file's content, checked.
     """
 
     name: str
     ending: str
     files: Mapping[str, str]
     holds_tokenizer: bool = False
+    with_ranges: tuple[str, ...] = ()
     require: Callable[[str], None]
-    build: Callable[[Model, str, PreTrainedTokenizerFast | None], Built]
+    build: Callable[[Model, str, PreTrainedTokenizerFast | None, Dataset | None], Built]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.dataset import Dataset
 from ..models.model import Model
 from ..text.tokenizer import PreTrainedTokenizerFast
 from .format import Built, Format
@@ -28,7 +29,7 @@ def require(dtype: str) -> None:
         raise ImportError('exporting to gguf needs the package gguf: pip install "kdistill[export]"', name="gguf")
 
 
-def build(model: Model, dtype: str, tokenizer: PreTrainedTokenizerFast | None) -> Built:
+def build(model: Model, dtype: str, tokenizer: PreTrainedTokenizerFast | None, rows: Dataset | None) -> Built:
     """Return the model and its tokenizer as a GGUF file of the architecture "bert", which was read again.
 
     Args:
@@ -36,6 +37,7 @@ def build(model: Model, dtype: str, tokenizer: PreTrainedTokenizerFast | None) -
         dtype: of tables and products: "float32"; "float16"; "int8": Q8_0, blocks of 32 numbers of a row with one
             float16 scale, or float16 where a row is no multiple of 32. The rest is float32, as llama.cpp wants it.
         tokenizer: of the model.
+        rows: None, as no type of the format has ranges.
 
     Raises:
         ValueError: llama.cpp does not compute the model or the tokenizer, or a weight is not finite or beyond float16.
@@ -43,6 +45,7 @@ def build(model: Model, dtype: str, tokenizer: PreTrainedTokenizerFast | None) -
     """
     check_can_be_bert(model)
     assert tokenizer is not None  # see `holds_tokenizer`
+    assert rows is None  # see `with_ranges`
     from gguf import GGML_QUANT_VERSION, GGUFWriter, LlamaFileType
 
     kinds = {

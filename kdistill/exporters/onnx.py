@@ -8,13 +8,15 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
+from ..data.dataset import Dataset
 from ..models.head_names import MASKED
 from ..models.model import Model
 from ..text.tokenizer import PreTrainedTokenizerFast
 from .format import Built, Format
-from .onnx_check import compared
+from .onnx_check import CheckedRows, compared
 from .onnx_graph import graph_of, inputs_of, outputs_of
 from .onnx_int8 import with_int8_weights
+from .onnx_qdq import raised, with_int8_products
 
 _MOST_BYTES = (1 << 31) - 1  # of a message of protobuf
 
@@ -29,7 +31,7 @@ def require(dtype: str) -> None:
             raise ImportError(f'{what} needs the package {package}: pip install "kdistill[export]"', name=package)
 
 
-def build(model: Model, dtype: str, tokenizer: PreTrainedTokenizerFast | None) -> Built:
+def build(model: Model, dtype: str, tokenizer: PreTrainedTokenizerFast | None, rows: Dataset | None) -> Built:
     """Return the model as an ONNX file of one graph, which was compared with kdistill in ONNX Runtime if that is here.
 
     Args:
@@ -37,11 +39,16 @@ def build(model: Model, dtype: str, tokenizer: PreTrainedTokenizerFast | None) -
         dtype: "float32"; "float16": of weights and activations; "int8": weights of products and tables, see
             `with_int8_weights`. Outputs are float32.
         tokenizer: not in the graph, which takes tokens.
+        rows: of "int8": whose activations show the ranges of a graph in the form QDQ, see `with_int8_products`; None:
+            the ranges are found while it is computed.
 
     Raises:
-        ValueError: the model is too large for one file of the format, or a weight for float16.
+        ValueError: the model is too large for one file of the format, or a weight for float16, or its logits are not
+            finite.
         RuntimeError: ONNX Runtime gives other logits.
     """
+    if rows is not None:
+        return _with_ranges(model, dtype, rows)
     if dtype == "int8":
         graph = graph_of(model, "float32", one_table=False)
         _checked(graph)
@@ -51,7 +58,23 @@ def build(model: Model, dtype: str, tokenizer: PreTrainedTokenizerFast | None) -
         graph = graph_of(model, dtype)
         _checked(graph)
         content = graph.SerializeToString()
-    difference = compared(content, model, dtype)
+    return _built(model, content, compared(content, model, dtype))
+
+
+def _with_ranges(model: Model, dtype: str, rows: Dataset) -> Built:
+    """Return the model as a graph in the form QDQ, which is compared on the rows of its ranges."""
+    import onnx
+
+    alone = [CheckedRows.taken(model, rows, row) for row in range(len(rows))]
+    graph = raised(graph_of(model, "float32"))
+    _checked(graph)
+    compared(graph.SerializeToString(), model, "float32", [CheckedRows.of(model), *alone])  # what is rounded is right
+    content = with_int8_products(graph, [row.padded for row in alone])
+    _checked(onnx.load_from_string(content))
+    return _built(model, content, compared(content, model, dtype, alone))
+
+
+def _built(model: Model, content: bytes, difference: float | None) -> Built:
     with_version = None if difference is None else f"onnxruntime {_version('onnxruntime')}"
     return Built(content, inputs_of(model), outputs_of(model), with_version, difference)
 
@@ -86,6 +109,7 @@ ONNX = Format(
         "float16": "onnx/model_fp16.onnx",
         "int8": "onnx/model_quantized.onnx",
     },
+    with_ranges=("int8",),
     require=require,
     build=build,
 )

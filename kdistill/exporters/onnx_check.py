@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.batch import Batch, pack
+from ..data.dataset import Dataset
 from ..models.head_names import ENCODER
 from ..models.model import Model
 from ..system.threads import get_num_threads
@@ -43,16 +44,26 @@ class CheckedRows(NamedTuple):
         packed = pack(padded)
         return cls({name: padded[name] for name in inputs_of(model)}, packed)
 
+    @classmethod
+    def taken(cls, model: Model, rows: Dataset, row: int) -> CheckedRows:
+        """Return a row of a data set alone, at its length."""
+        packed, _ = rows.batch([row])
+        ids, types = (values.astype(np.int64)[None] for values in (packed.ids, packed.types))
+        padded = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": types}
+        return cls({name: padded[name] for name in inputs_of(model)}, packed)
 
-def compared(content: bytes, model: Model, dtype: str) -> float | None:
+
+def compared(content: bytes, model: Model, dtype: str, batches: Sequence[CheckedRows] | None = None) -> float | None:
     """Return how far the graph's outputs are from kdistill's in float32, at most; None without ONNX Runtime.
 
     Args:
         content: the graph's file.
         model: that it was made from.
         dtype: the graph's.
+        batches: what both are computed on, one after another; None: `CheckedRows.of`.
 
     Raises:
+        ValueError: kdistill's are not finite.
         RuntimeError: they are further apart than roundings are, or not finite.
     """
     if find_spec("onnxruntime") is None:
@@ -62,14 +73,22 @@ def compared(content: bytes, model: Model, dtype: str) -> float | None:
             stacklevel=4,
         )
         return None
-    rows = CheckedRows.of(model)
-    expected, found = expected_outputs(model, rows), _outputs(content, rows)
-    present = rows.padded["attention_mask"] == 1
-    largest = 0.0
-    for name in outputs_of(model):
-        values = found[name][present] if found[name].shape[:2] == present.shape else found[name]
-        largest = max(largest, _difference(name, values, expected[name], dtype))
+    largest, session, model = 0.0, _session(content), _unfrozen(model)
+    for rows in [CheckedRows.of(model)] if batches is None else batches:
+        expected, found = expected_outputs(model, rows), _outputs(session, rows)
+        present = rows.padded["attention_mask"] == 1
+        for name in outputs_of(model):
+            _check_finite(name, expected[name])
+            values = found[name][present] if found[name].shape[:2] == present.shape else found[name]
+            largest = max(largest, _difference(name, values, expected[name], dtype))
     return largest
+
+
+def _check_finite(name: str, expected: NDArray[np.float32]) -> None:
+    if not np.isfinite(expected).all():
+        raise ValueError(
+            f"the model gives numbers that are not finite ({name}); expected one whose training did not diverge"
+        )
 
 
 def _difference(name: str, found: NDArray[np.float32], expected: NDArray[np.float32], dtype: str) -> float:
@@ -90,8 +109,7 @@ def _difference(name: str, found: NDArray[np.float32], expected: NDArray[np.floa
 
 def expected_outputs(model: Model, rows: CheckedRows) -> Mapping[str, NDArray[np.float32]]:
     """Return kdistill's outputs in float32 by the graph's names: of tokens the rows that are not padding."""
-    if model.frozen and str(model.dtype) != "float32":
-        model = copy.deepcopy(model)
+    model = _unfrozen(model)
     last = ("hidden", model.config.num_hidden_layers)
     with model.evaluating_in_float32():
         made, inside = model.forward(rows.packed, taps=[last])
@@ -101,12 +119,20 @@ def expected_outputs(model: Model, rows: CheckedRows) -> Mapping[str, NDArray[np
     return {names[0]: made} if len(names) == 1 else dict(zip(names, made.T, strict=True))
 
 
-def _outputs(content: bytes, rows: CheckedRows) -> dict[str, Any]:
+def _unfrozen(model: Model) -> Model:
+    """Return the model, or a copy of one that is frozen in another type, which can compute in float32."""
+    return copy.deepcopy(model) if model.frozen and str(model.dtype) != "float32" else model
+
+
+def _session(content: bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = get_num_threads(), 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _outputs(session: Any, rows: CheckedRows) -> dict[str, Any]:
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, rows.padded), strict=True))

@@ -20,12 +20,17 @@ def with_int8_weights(graph: Any, *, in_float: Collection[str] = ()) -> bytes:
         graph: an `onnx.ModelProto` in float32; it is changed.
         in_float: names of nodes that stay as they are.
     """
-    from onnx import helper
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    # Otherwise it advises to fold and fuse first, which suits graphs that a tracer has written.
-    helper.set_model_props(graph, dict([_PREPARED]))
+    mark_prepared(graph)
     with tempfile.TemporaryDirectory(prefix="kdistill-") as directory:
         target = Path(directory) / "quantized.onnx"
         quantize_dynamic(graph, target, per_channel=True, weight_type=QuantType.QInt8, nodes_to_exclude=list(in_float))
         return target.read_bytes()
+
+
+def mark_prepared(graph: Any) -> None:
+    """Keep ONNX Runtime from advising to fold and fuse first, which suits graphs that a tracer has written."""
+    from onnx import helper
+
+    helper.set_model_props(graph, dict([_PREPARED]))

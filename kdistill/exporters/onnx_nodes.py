@@ -58,10 +58,14 @@ class Nodes:
         """Add a constant once; floating-point numbers take the graph's type.
 
         Raises:
-            ValueError: a number does not fit into it.
+            ValueError: a number is not finite, or does not fit into it.
         """
         if name not in self.constants:
             if values.dtype.kind == "f":
+                if not np.isfinite(values).all():
+                    raise ValueError(
+                        f"{name} has numbers that are not finite; expected a model whose training did not diverge"
+                    )
                 with np.errstate(over="ignore"):
                     kept = values.astype(self.dtype)
                 if not np.isfinite(kept).all():

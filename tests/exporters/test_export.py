@@ -6,10 +6,11 @@ tests/oracle/test_export_onnx.py has what needs the packages of the extra.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from support.small_run import small_model, write_model
+from support.small_run import small_model, write_model, write_rows
 
 import kdistill as kd
 from kdistill import _core
@@ -64,6 +65,61 @@ def test_a_tokenizer_that_would_be_written_nowhere_is_refused(monkeypatch: pytes
     tokenizer = kd.AutoTokenizer.from_pretrained(write_model(tmp_path / "model"))
     with pytest.raises(ValueError, match="processing_class is given, and a file of onnx has no place for a tokenizer"):
         kd.export(small_model(), tmp_path / "m.onnx", format="onnx", processing_class=tokenizer)
+
+
+def test_rows_for_a_format_or_type_without_ranges_are_refused_first(tmp_path: Path) -> None:
+    for format, dtype in (("onnx", "float32"), ("onnx", "float16"), ("gguf", "int8")):
+        with pytest.raises(
+            ValueError,
+            match=rf"data is given, and {format} with dtype {dtype} has no ranges that rows could show; expected "
+            "format onnx with dtype int8, or no data",
+        ):
+            kd.export("nowhere", tmp_path / "out", format=format, dtype=dtype, data=["nothing"])
+
+
+@pytest.mark.parametrize(
+    "given", [{"rows": 5}, {"args": kd.TrainingArguments()}, {"text_column": "a"}, {"label_column": "b"}], ids=str
+)
+def test_what_is_said_about_rows_that_are_not_given_is_refused(tmp_path: Path, given: dict[str, Any]) -> None:
+    (name,) = given
+    with pytest.raises(ValueError, match=f"{name} is given, and data is None, whose rows it is about; expected data"):
+        kd.export("nowhere", tmp_path / "out", format="onnx", dtype="int8", **given)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--dtype", "float16", "--data", "{rows}"), "--data is given, and onnx with dtype float16 has no ranges"),
+        (("--rows", "5"), "--rows is given, and --data, whose rows it is about, is not; expected --data FILE"),
+        (("--text-column", "a"), "--text-column is given, and --data, whose rows"),
+        (("--max-length", "9"), "--max-length is given, and --data, whose rows it is about, is not"),
+        (("--no-quoted",), "--quoted is given, and --data, whose rows it is about, is not"),
+        (("--data", "{rows}", "--rows", "0"), "--rows is 0; expected at least 1"),
+        (("--data", "{missing}"), "{missing}"),
+        (("--data", "{empty}"), "{empty} has no rows"),
+        (("--data", "{rows}", "--model", "{bare}"), "{bare} has no tokenizer.json or vocab.txt"),
+    ],
+)
+def test_rows_that_cannot_show_ranges_are_one_error_and_leave_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    words: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.setattr("kdistill.exporters.onnx.find_spec", lambda _: object())
+    places = {name: tmp_path / name for name in ("model", "bare", "rows.tsv", "empty.tsv", "missing.tsv")}
+    write_model(places["model"])
+    small_model().save_pretrained(places["bare"])
+    write_rows(places["rows.tsv"], 8)
+    places["empty.tsv"].write_text("sentence\tlabel\n")
+    named = {path.stem: str(path) for path in places.values()}
+    command = ["export", "--model", named["model"], "--format", "onnx", "--output", str(tmp_path / "out")]
+    command += ["--dtype", "int8"] if "--dtype" not in words else []
+    assert cli.main([*command, *(word.format(**named) for word in words)]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert said.format(**named) in errors[-1]
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_name_with_the_ending_is_a_file_and_any_other_a_directory(tmp_path: Path) -> None:

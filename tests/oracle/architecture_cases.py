@@ -14,6 +14,7 @@ import transformers
 from numpy.typing import NDArray
 
 import kdistill as kd
+from kdistill.models.model import Model
 
 torch.set_num_threads(1)  # models are small
 
@@ -66,6 +67,14 @@ CASES = {
         Case("MPNet", FROM_TWO, types=0),
     )
 }  # fmt: skip
+
+
+def small(case: Case, ending: str, **fields: Any) -> Model:
+    """A model whose weights are so wide that an error shows."""
+    labels = 2 if "Question" in ending else 3
+    sizes = case.sizes | {"initializer_range": 0.3, "num_labels": labels} | fields
+    model: Model = getattr(kd, case.name + ending)(getattr(kd, f"{case.name}Config")(**sizes), seed=7)
+    return model
 
 
 class Pair(NamedTuple):

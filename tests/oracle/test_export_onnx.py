@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from architecture_cases import CASES, ENDINGS, Case, random_rows
+from architecture_cases import CASES, ENDINGS, Case, random_rows, small
 from numpy.typing import NDArray
 from support.small_run import write_model, write_pretrained
 
@@ -21,7 +21,6 @@ from kdistill.exporters import onnx_check
 from kdistill.exporters.onnx_check import CheckedRows, expected_outputs
 from kdistill.exporters.onnx_graph import graph_of
 from kdistill.models.loading import RandomWeights
-from kdistill.models.model import Model
 from kdistill.models.sentence_files import has_sentence_files
 
 onnx = pytest.importorskip("onnx")
@@ -30,14 +29,6 @@ onnxruntime = pytest.importorskip("onnxruntime")
 LENGTHS = (7, 1, 20, 3)
 TOLERANCE = 1e-4  # logits here are of the order 10, and two programs add sums of up to 84 products in other orders
 FUSED = ("Attention", "BiasGelu", "FastGelu", "Gelu", "SkipLayerNormalization", "EmbedLayerNormalization")
-
-
-def small(case: Case, ending: str, **fields: Any) -> Model:
-    """A model whose weights are so wide that an error shows."""
-    labels = 2 if "Question" in ending else 3
-    sizes = case.sizes | {"initializer_range": 0.3, "num_labels": labels} | fields
-    model: Model = getattr(kd, case.name + ending)(getattr(kd, f"{case.name}Config")(**sizes), seed=7)
-    return model
 
 
 def outputs_of(path: Path, padded: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[np.float32]]:
