@@ -24,7 +24,7 @@ OPSET, IR_VERSION = 12, 7
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 LAST_HIDDEN_STATE, SENTENCE_EMBEDDING = "last_hidden_state", "sentence_embedding"
 LOGITS, START_LOGITS, END_LOGITS = "logits", "start_logits", "end_logits"
-_BATCH, _SEQUENCE = "batch_size", "sequence_length"
+_BATCH, SEQUENCE_LENGTH = "batch_size", "sequence_length"
 _LEAST_LENGTH = 1e-12  # of a vector that is divided by its length, see csrc/layers/kd_unit.h
 
 
@@ -65,9 +65,11 @@ def graph_of(model: Model, dtype: str, *, one_table: bool = True) -> Any:
 
     written = _ModelGraph(model, dtype, one_table)
     written.write()
-    given = [helper.make_tensor_value_info(name, TensorProto.INT64, [_BATCH, _SEQUENCE]) for name in inputs_of(model)]
+    given = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, [_BATCH, SEQUENCE_LENGTH]) for name in inputs_of(model)
+    ]
     made = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in _output_shapes(model).items()
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in output_shapes(model).items()
     ]
     constants = [numpy_helper.from_array(values, name) for name, values in written.nodes.constants.items()]
     floats = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
@@ -83,8 +85,11 @@ def graph_of(model: Model, dtype: str, *, one_table: bool = True) -> Any:
     )
 
 
-def _output_shapes(model: Model) -> dict[str, list[str | int]]:
-    per_token: list[str | int] = [_BATCH, _SEQUENCE]
+def output_shapes(model: Model) -> dict[str, list[str | int]]:
+    """Return the shapes of a graph's outputs by their names, in order; what names `SEQUENCE_LENGTH` has a row for each
+    token, also of padding.
+    """
+    per_token: list[str | int] = [_BATCH, SEQUENCE_LENGTH]
     width = model.config.hidden_size
     shapes: dict[str, list[str | int]] = {
         START_LOGITS: per_token,
@@ -115,7 +120,7 @@ class _ModelGraph:
         self._model, self._one_table = model, one_table
         self._weights = TensorViews(model.flat_parameters, by_canonical_name(model.layout))
         self._names = {tensor.canonical: tensor.name for tensor in model.layout}
-        self._state_shape: list[str | int] = [_BATCH, _SEQUENCE, self.encoder["hidden"]]
+        self._state_shape: list[str | int] = [_BATCH, SEQUENCE_LENGTH, self.encoder["hidden"]]
 
     def write(self) -> None:
         """Write all of it, from the inputs to the outputs."""
@@ -147,7 +152,7 @@ class _ModelGraph:
             state = nodes.add("Add", state, nodes.add("Gather", self._tensor("embeddings.type"), "token_type_ids"))
         width = self._weights["embeddings.word"].shape[1]
         # ONNX Runtime cannot infer it, and makes no SkipLayerNormalization without it.
-        nodes.shapes[state] = [_BATCH, _SEQUENCE, width]
+        nodes.shapes[state] = [_BATCH, SEQUENCE_LENGTH, width]
         state = self._norm(state, "embeddings.norm")
         return self._linear(state, "embeddings.projection") if "embeddings.projection" in self._weights else state
 

@@ -34,10 +34,10 @@ FUSED = ("Attention", "BiasGelu", "FastGelu", "Gelu", "SkipLayerNormalization", 
 def outputs_of(path: Path, padded: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[np.float32]]:
     """What ONNX Runtime returns for padded rows, by name; of each token what is not padding."""
     session = onnxruntime.InferenceSession(path)
-    names = [output.name for output in session.get_outputs()]
+    per_token = {output.name: "sequence_length" in output.shape for output in session.get_outputs()}
     present = padded["attention_mask"] == 1
-    found = dict(zip(names, session.run(names, padded), strict=True))
-    return {name: value[present] if value.shape[:2] == present.shape else value for name, value in found.items()}
+    found = dict(zip(per_token, session.run([*per_token], padded), strict=True))
+    return {name: value[present] if per_token[name] else value for name, value in found.items()}
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -96,6 +96,14 @@ def test_an_encoder_gives_the_embeddings_of_texts(tmp_path: Path, pooling: str, 
         assert np.abs(values - expected[name]).max() < TOLERANCE
     kd.export(model, tmp_path / "directory", format="onnx")
     assert has_sentence_files(tmp_path / "directory")
+
+
+def test_as_many_labels_or_numbers_of_a_text_as_tokens_are_no_rows_of_tokens(tmp_path: Path) -> None:
+    tokens = CheckedRows.of(small(CASES["Bert"], "Model")).padded["attention_mask"].shape[1]
+    classifier = small(CASES["Bert"], "ForSequenceClassification", num_labels=tokens)
+    assert kd.export(classifier, tmp_path / "c.onnx", format="onnx").largest_difference < TOLERANCE
+    embedder = small(CASES["Bert"], "Model", hidden_size=tokens, num_attention_heads=2).with_pooling("mean", True)
+    assert kd.export(embedder, tmp_path / "e.onnx", format="onnx").largest_difference < TOLERANCE
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
