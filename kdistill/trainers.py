@@ -41,6 +41,7 @@ from .search.trials import HyperparameterSearch, engine_of
 from .system.foreign import check_kind
 from .system.names import missing_attribute
 from .system.notebook import Metrics, html_table
+from .system.output import given_path
 from .system.progress import Progress
 from .system.signals import held_back, sigterm_as_exit
 from .tasks.registry import task_for
@@ -696,7 +697,7 @@ class Trainer:
         """
         if not self.is_world_process_zero():
             return
-        directory = Path(self.args.output_dir if output_dir is None else output_dir)
+        directory = given_path("output_dir", self.args.output_dir if output_dir is None else output_dir)
         directory.mkdir(parents=True, exist_ok=True)
         with averaged(self.optimizer):
             save_model(directory, self.model, self.processing_class)

@@ -28,6 +28,7 @@ from ..data.table import Table
 from ..data.token_encoders import SHARD_ROWS
 from ..system.cluster import MAX_ATTEMPTS, Cluster, Outcome, WorkerDiedError, needing_ray, silenced
 from ..system.names import listing
+from ..system.output import given_path
 from ..system.progress import Progress
 from ..system.threads import set_num_threads
 from ..train.arguments import DistillationTrainingArguments
@@ -94,7 +95,7 @@ def label_by_ray(options: Namespace) -> Figures:
         "the teachers": [labelling.about, labelling.names, options.teacher_weights],
         "options": settings | {"probs": options.probs, "shard_rows": shard_rows},
     }
-    shards, warned = ShardDirectory(Path(options.output), ENDING, sources), dict[Any, Any]()
+    shards, warned = ShardDirectory(given_path("--output", options.output), ENDING, sources), dict[Any, Any]()
     count, kept, written, known = 0, 0, 0, 0
 
     shown = Progress(f"label, {labelling.teacher}", unit="rows", quiet=args.disable_tqdm)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..system.files import atomic_path
-from ..system.output import added_files, check_new_file, new_directory
+from ..system.output import added_files, check_new_file, given_path, new_directory
 from .format import Format
 
 
@@ -31,8 +31,9 @@ class Output(NamedTuple):
         Raises:
             FileExistsError: the file exists.
             OSError: it cannot be made.
+            ValueError: the path is empty.
         """
-        path = Path(output)
+        path = given_path("output", output)
         if path.name.endswith(format.ending) and not path.is_dir():
             found = cls(path, None)
             if not path.parent.is_dir():

@@ -23,6 +23,7 @@ from ..keywords import KEYWORDS, location
 from ..losses.problem_types import PROBLEM_TYPES
 from ..system.files import read_json_object, write_json
 from ..system.names import did_you_mean, listing
+from ..system.output import given_path
 from .head_names import ENCODER, ENDINGS, SEQUENCE, named_head
 from .layer_shapes import FIELDS, LayerShape, checked_heads, checked_sizes, without_other_layers
 from .pooling import Pooling
@@ -313,7 +314,7 @@ class Config:
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write config.json into `directory`, which is created if missing."""
-        write_config(Path(directory), self.to_dict())
+        write_config(given_path("directory", directory), self.to_dict())
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some arguments of the constructor changed; labels in any form replace the old ones."""

@@ -25,6 +25,7 @@ from ..system.compute import compute_type, warn_if_portable
 from ..system.foreign import check_kind
 from ..system.memory import require_memory, workspace
 from ..system.names import missing_attribute
+from ..system.output import given_path
 from ..system.seeds import chosen_seed
 from ..system.threads import aligned_zeros, get_num_threads, lock, read_only, sparse_zeros
 from .architecture import Architecture, Names
@@ -389,7 +390,7 @@ class Model:
         Raises:
             RuntimeError: the model was loaded with a narrow `dtype`, so that its float32 weights are not in memory.
         """
-        path, flat = Path(directory), self.flat_parameters
+        path, flat = given_path("directory", directory), self.flat_parameters
         path.mkdir(parents=True, exist_ok=True)
         write_weights(path, TensorViews(flat, self.layout))
         write_config(path, self.config.to_dict() | {"architectures": [type(self).__name__]})

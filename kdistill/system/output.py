@@ -59,6 +59,21 @@ def is_stream(path: str | os.PathLike[str]) -> bool:
     return Path(path).exists() and not Path(path).is_file()
 
 
+def given_path(option: str, path: str | os.PathLike[str]) -> Path:
+    """Return the path of an output that the user named.
+
+    Args:
+        option: the name of the argument, for messages.
+        path: what is to be written.
+
+    Raises:
+        ValueError: it is empty, which `Path` takes for the working directory.
+    """
+    if not os.fspath(path):
+        raise ValueError(f"{option} is '', which names nothing to write; expected a path, or . for the directory here")
+    return Path(path)
+
+
 def check_output(option: str, path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
     """Raise, before any work, for a path that is not to be written.
 
@@ -69,9 +84,9 @@ def check_output(option: str, path: str | os.PathLike[str], inputs: Iterable[str
 
     Raises:
         IsADirectoryError, FileNotFoundError: it cannot become a file.
-        ValueError: it is one of the inputs.
+        ValueError: it is empty, or one of the inputs.
     """
-    if Path(path).is_dir():
+    if given_path(option, path).is_dir():
         raise IsADirectoryError(f"{option} is {str(path)!r}, a directory; expected the file to write")
     if not is_stream(path) and not Path(os.path.realpath(path)).parent.is_dir():
         raise FileNotFoundError(f"{option} is {str(path)!r}; there is no such directory to write it into")
@@ -88,13 +103,18 @@ def check_new_directory(option: str, path: str | os.PathLike[str]) -> None:
         path: the directory to make.
 
     Raises:
-        FileExistsError: it holds something, or is a file.
+        FileExistsError: it holds something, is a file, or is the working directory, in whose place none can be put.
         OSError: it cannot be created.
+        ValueError: it is empty.
     """
-    target = Path(path)
+    target = given_path(option, path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         kind = "holds files" if target.is_dir() else "is a file"
         raise FileExistsError(f"{option} is {str(path)!r}, which {kind}; expected a new directory")
+    if target.exists() and target.samefile(Path.cwd()):
+        raise FileExistsError(
+            f"{option} is {str(path)!r}, which exists and is the working directory; expected a new directory"
+        )
     _check_writable(option, target)
 
 

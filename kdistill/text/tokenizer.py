@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy, deepcopy
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from ..system.files import json_text, write_text
 from ..system.foreign import check_kind
 from ..system.names import check_others, missing_attribute
+from ..system.output import given_path
 from .blocks import Input, OffsetRow, TokenRow, WordRow, call_backend, inputs_of, word_inputs_of
 from .comparison import pipeline_differences, vocabulary_differences
 from .content_hash import content_hash
@@ -203,7 +203,7 @@ class PreTrainedTokenizerFast:
         Args:
             directory: where to write, created if missing.
         """
-        directory = Path(directory)
+        directory = given_path("directory", directory)
         directory.mkdir(parents=True, exist_ok=True)
         files = files_of(self._serialized(), self._present_settings(), self.special_tokens_map)
         for name, text in files.items():

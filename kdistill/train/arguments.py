@@ -16,7 +16,6 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, asdict, dataclass, fields
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +25,7 @@ from ..models.trained_with import check_threshold
 from ..system.compute import COMPUTE_TYPES
 from ..system.files import json_text
 from ..system.notebook import folded, html_table
+from ..system.output import given_path
 from .byte_sizes import read_size
 from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
 from .label_weights import MOST_BALANCED_POS_WEIGHT, read_weights
@@ -555,7 +555,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
             self._settle_steps(what)
 
     def __post_init__(self) -> None:
-        self.output_dir = str(Path(self.output_dir).expanduser())
+        self.output_dir = str(given_path("output_dir", self.output_dir).expanduser())
         given = [field.name for field in fields(self) if self._was_chosen(field)]
         self._settle_intervals()
         self.reporters()

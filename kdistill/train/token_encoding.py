@@ -17,6 +17,7 @@ from ..data.token_writer import write_token_files
 from ..losses.problem_types import PROBLEM_TYPES, REGRESSION
 from ..models.head_names import SEQUENCE, SPAN, TOKEN
 from ..system.names import listing
+from ..system.output import given_path
 from ..system.progress import Progress
 from ..tasks.registry import TASK_OPTIONS, task_option
 from ..text.classes import AutoTokenizer
@@ -80,6 +81,7 @@ def encode(
         ValueError: a row cannot be read, or the task has no token files.
         OSError: the directory cannot be written, the disk is full; what is finished stays.
     """
+    directory = given_path("output", output)
     if isinstance(tokenizer, str | os.PathLike):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     check_tokenizer("tokenizer", tokenizer)
@@ -117,7 +119,7 @@ def encode(
     )
     files = _files(data, running_text=form == "words")
     with Progress(f"encode {files[0].path}", unit="rows", quiet=quiet) as progress:
-        write_token_files(files, tokenizer, Path(output), settings, progress)
+        write_token_files(files, tokenizer, directory, settings, progress)
     return TokenFiles(output)
 
 

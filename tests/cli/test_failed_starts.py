@@ -40,6 +40,16 @@ def _inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("unlabelled.tsv").write_text("sentence\ngood film\n")
 
 
+OUTPUTS = {
+    "finetune": [*STARTS["finetune"], *ROWS, "--output-dir"],
+    "export": ["export", "--model", "teacher", "--format", "onnx", "--output"],
+    "quantize": ["quantize", "--model", "teacher", "--data", "train.tsv", "--output"],
+    "prune": ["prune", "--model", "teacher", "--data", "train.tsv", "--layers", "0", "--output"],
+    "encode": ["encode", "--tokenizer", "teacher", "--data", "train.tsv", "--output"],
+    "predict": ["predict", "--model", "teacher", "--data", "train.tsv", "--output"],
+}
+
+
 def interrupt(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
@@ -58,6 +68,25 @@ def test_a_missing_model_leaves_no_directory() -> None:
     for words in (["finetune", "--model", "gone"], ["distill", "--teacher", "gone", "--student", "L1-H16-A2"]):
         assert cli.main([*words, *ROWS, "--output-dir", "new/out"]) == 2
         assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_an_empty_output_is_not_the_working_directory(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kdistill.exporters.onnx.find_spec", lambda _: object())
+    before = sorted(Path().rglob("*"))
+    assert cli.main([*OUTPUTS[command], ""]) == 2
+    option = OUTPUTS[command][-1]
+    assert capsys.readouterr().err.startswith(f"kdistill: error: {option} is '', which names nothing to write")
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_models_tokenizers_and_configurations_are_saved_nowhere_without_a_name() -> None:
+    tokenizer = kd.AutoTokenizer.from_pretrained("teacher")
+    for saved in (small_model(), small_model().config, tokenizer):
+        with pytest.raises(ValueError, match="directory is '', which names nothing to write"):
+            saved.save_pretrained("")
 
 
 def test_a_directory_that_was_there_stays_though_it_is_empty() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kdistill.system.output import check_output, is_stream, open_output
+from kdistill.system.output import check_new_directory, check_output, is_stream, open_output
 
 
 def put(path: Path | str, text: str = "new") -> None:
@@ -84,3 +84,12 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(tmp_path: P
             check_output("--output", path)
     for fine in (tmp_path / "new", tmp_path / "dangling-file", "/dev/stdout", "/dev/null"):
         check_output("--output", fine)
+
+
+def test_no_new_directory_is_put_in_the_place_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (".", tmp_path):
+        with pytest.raises(FileExistsError, match=r"output is '.*', which exists and is the working directory"):
+            check_new_directory("output", path)
