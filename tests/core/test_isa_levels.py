@@ -68,6 +68,12 @@ def test_an_unknown_name() -> None:
     assert last == f"ImportError: KDISTILL_ISA is 'sse9'; expected one of {', '.join(ISAS)}"
 
 
+def test_a_command_says_in_one_line_what_is_refused() -> None:
+    result = run("amx|foo", "-m", "kdistill", "info")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"kdistill: error: KDISTILL_ISA is 'amx|foo'; expected one of {', '.join(ISAS)}\n"
+
+
 def test_an_empty_name_asks_for_the_best() -> None:
     result = run("", "-c", "import kdistill; print(kdistill.show_config()['isa_level'])")
     assert result.stdout.strip() in _core.ISA_LEVELS, result.stderr
