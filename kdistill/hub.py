@@ -6,13 +6,14 @@ import json
 import os
 import re
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, cast
 
 from .system.files import read_json_object
 from .system.foreign import described
+from .system.names import listing
 
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 _INSTALL = 'pip install "kdistill[hub]"'
@@ -315,7 +316,18 @@ def _missing(directory: Path, needed: Sequence[Sequence[str]]) -> Iterator[Seque
 
 def _check_complete(directory: Path, needed: Sequence[Sequence[str]]) -> None:
     for group in _missing(directory, needed):
-        raise FileNotFoundError(f"{directory} has no {' or '.join(group)}; expected a Hugging Face model directory")
+        there = (path.relative_to(directory).as_posix() for depth in ("*", "*/*") for path in directory.glob(depth))
+        expected = _about_graphs(group, there) or "expected a Hugging Face model directory"
+        raise FileNotFoundError(f"{directory} has no {' or '.join(group)}; {expected}")
+
+
+def _about_graphs(group: Sequence[str], available: Iterable[str]) -> str:
+    """Return why the ONNX files among `available` do not count as a group with ONNX files; empty without any."""
+    read = [name for name in group if name.endswith(".onnx")]
+    there = sorted(name for name in available if name.endswith(".onnx"))
+    if not read or not there:
+        return ""
+    return f"it has {listing(there)}; a graph is read as {' or '.join(read)}, with weights that are not quantised"
 
 
 def _cached_snapshot(repo_id: str, revision: str, cache_dir: str | os.PathLike[str] | None) -> Path | None:
@@ -405,7 +417,8 @@ def _choose(
     for group in needed:
         found = next((name for name in group if name in available), None)
         if found is None:
-            raise FileNotFoundError(f"the hub's {repo_id!r} has no {' or '.join(group)}; choose another model")
+            expected = _about_graphs(group, available) or "choose another model"
+            raise FileNotFoundError(f"the hub's {repo_id!r} has no {' or '.join(group)}; {expected}")
         chosen.append(found)
     return chosen + [name for name in optional if name in available]
 

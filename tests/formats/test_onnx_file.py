@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.onnx_files import node, onnx_file, sound_onnx_file, tensor
+from support.small_run import small_model
 
+import kdistill as kd
 from kdistill.formats.onnx_file import read_onnx
+from kdistill.hub import _choose
+from kdistill.models.checkpoint import WEIGHTS_FILES
 
 
 def read(directory: Path, data: bytes) -> dict[str, np.ndarray]:
@@ -28,6 +32,20 @@ def test_a_value_that_equals_another_is_there_once(tmp_path: Path) -> None:
     ones = tensor("a.norm.weight", (2,), np.ones(2, np.float32).tobytes())
     found = read(tmp_path, onnx_file([ones], [node("Identity", ["a.norm.weight"], "b.norm.weight")]))
     np.testing.assert_array_equal(found["b.norm.weight"], [1, 1])
+
+
+def test_graphs_under_other_names_are_named_where_weights_are_missing(tmp_path: Path) -> None:
+    """As `kdistill export --dtype float16` and `--dtype int8` leave them."""
+    small_model().config.save_pretrained(tmp_path)
+    (tmp_path / "onnx").mkdir()
+    names = ("onnx/model_fp16.onnx", "onnx/model_quantized.onnx")
+    for name in names:
+        (tmp_path / name).write_bytes(sound_onnx_file())
+    what = f"it has {', '.join(names)}; a graph is read as onnx/model.onnx or model.onnx, with weights that are not"
+    with pytest.raises(FileNotFoundError, match=rf"has no model.safetensors or .*; {what} quantised"):
+        kd.AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"the hub's 'u/m' has no model.safetensors or .*; {what}"):
+        _choose("u/m", names, [WEIGHTS_FILES], [])
 
 
 def test_weights_without_names_and_quantised_ones_are_refused(tmp_path: Path) -> None:
