@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -135,6 +136,7 @@ class Model:
         self._parameters = aligned_zeros(size) if packed_alone is None else sparse_zeros(size)
         self._has_weights = packed_alone is None  # in float32; otherwise those of products are there packed alone
         self._words: Int8Rows | None = None  # the word embeddings, where these are there in int8 alone
+        self._read_again: Callable[[], Self] | None = None  # the model in float32, where it was loaded in a narrow type
         self._gradients: NDArray[np.float32] | None = None
         self._handed_out = False  # somebody may write through a view: weights are packed before each pass
         self._lent = False  # the same, or somebody was given the flat array
@@ -259,6 +261,7 @@ class Model:
         )
         if packed:
             model._digest, model._words = packed.digest(), packed.words
+            model._read_again = partial(cls._load, directory, config, seed, None, quantization, **settings)
             warn_if_portable(model._compute)
         return model if compute is None else model.freeze(compute)
 
@@ -279,7 +282,8 @@ class Model:
         The student's embeddings are the teacher's on their principal components (PCA), as many as the student is
         wide. Where the widths are equal, they and `layers` of the teacher are copied instead, and between language
         models the head, too. The rest is initialised N(0, initializer_range); a new language model's head so that it
-        expects each word as often as `token_counts` has it.
+        expects each word as often as `token_counts` has it. Layers of a teacher that `from_pretrained` loaded in a
+        narrow type are read again from its files, those of an int8 artefact as its integers times their scales.
 
         Args:
             teacher: the model to start from.
@@ -300,6 +304,8 @@ class Model:
             ValueError: the shapes do not allow it; names the field or layer. Or the vocabularies have no token in
                 common, or only one is given.
             TypeError: the teacher is no model, `config` no configuration of this class's architecture.
+            RuntimeError: layers are to be copied, and the teacher gave its float32 weights up (`freeze`), or its files
+                hold others by now.
         """
         check_model("teacher", teacher)
         cls._check_own(config)
@@ -320,7 +326,7 @@ class Model:
         arrays = teacher.float32_tensors
         projected = any(tensor.canonical == PROJECTION for tensor in teacher.layout)
         if projected or config.hidden_size == teacher.config.hidden_size:
-            arrays = teacher.tensors  # products, too
+            arrays = teacher.in_float32().tensors  # products, too
         given = Source(teacher.config, arrays, teacher.head_activation)
         tensors = teacher_tensors(given, student.config, student.head_activation, layers, token_counts, common)
         with student.writing() as flat:
@@ -528,6 +534,26 @@ class Model:
         self._apply_pending_updates()
         return read_only(self._parameters)
 
+    def in_float32(self) -> Self:
+        """Return the model, or one that is read again from its files where it was loaded in a narrow type.
+
+        Raises:
+            FileNotFoundError: the files are gone.
+            RuntimeError: they hold other weights by now; or the model gave its float32 weights up, see `freeze`.
+        """
+        if self._has_weights or self._read_again is None:
+            _ = self.flat_parameters  # raises where they were given up
+            return self
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the first load has said it
+            model = self._read_again()
+        if model.weights_digest() != self.weights_digest():
+            raise RuntimeError(
+                f"the model holds its weights in {self._compute} alone, and its files, which have them in float32, "
+                "hold others than when it was loaded; load it again"
+            )
+        return model
+
     @property
     def float32_tensors(self) -> TensorViews:
         """Read-only views, by canonical name, of the tensors that are in memory in float32.
@@ -624,7 +650,7 @@ class Model:
                 before.
             keep_weights: False gives the products' float32 weights up for the packed ones, as `from_pretrained` with a
                 narrow `dtype` does: half of the memory or less, but saving, copying, `parameters`, another type and
-                `from_teacher` then raise `RuntimeError`.
+                students that copy its layers then raise `RuntimeError`.
 
         Raises:
             ValueError: another type; the message lists those there are.

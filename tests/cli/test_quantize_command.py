@@ -43,6 +43,20 @@ def test_a_model_in_int8_goes_through_the_commands(tmp_path: Path, capsys: pytes
     assert reported["teacher"]["dtype"] == "float32"
 
 
+def test_a_student_copies_the_layers_of_a_teacher_in_int8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 30)
+    int8 = tmp_path / "int8"
+    figures_of(capsys, "quantize", "--model", model, "--data", rows, "--output", int8)
+    parts = ["--teacher", int8, "--train", rows, "--eval", rows]
+    main([*map(str, ["doctor", *parts, "--student", "half", "--output-dir", tmp_path / "checked", "--json"])])
+    findings = json.loads(capsys.readouterr().out.splitlines()[-1])["findings"]
+    assert [of["level"] for of in findings if of["check"] == "student"] == ["ok"]
+    for number, student in enumerate((["--student", "half"], ["--student", "self"], ["--student", "L1-H16-A2"])):
+        run = tmp_path / f"run {number}"
+        figures_of(capsys, "distill", *parts, *student, "--output-dir", run, "--max-steps", "2")
+        assert json.loads((run / "trainer_state.json").read_text())["settled"]["teacher_dtype"] == "int8"
+
+
 def test_a_model_in_int8_is_not_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 10)
     figures_of(capsys, "quantize", "--model", model, "--data", rows, "--output", tmp_path / "int8")

@@ -350,11 +350,14 @@ def test_a_student_starts_from_an_artefact_as_from_its_weights(artefact: Path) -
     teacher = load_trained(artefact)
     with pytest.warns(UserWarning, match="is read in float32"):
         widened = load_trained(artefact, dtype="float32")
-    config = teacher.config.replace(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16)
-    students = [kd.BertForSequenceClassification.from_teacher(of, config) for of in (teacher, widened)]
-    np.testing.assert_array_equal(students[0].flat_parameters, students[1].flat_parameters)
-    with pytest.raises(RuntimeError, match='load it with dtype="float32"'):
-        kd.BertForSequenceClassification.from_teacher(teacher, teacher.config.replace(num_hidden_layers=1))
+    narrower = teacher.config.replace(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16)
+    for config in (narrower, teacher.config.replace(num_hidden_layers=1), teacher.config):
+        students = [kd.BertForSequenceClassification.from_teacher(of, config) for of in (teacher, widened)]
+        np.testing.assert_array_equal(students[0].flat_parameters, students[1].flat_parameters)
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    stored = load_file(artefact / "model.safetensors")
+    np.testing.assert_array_equal(students[0].parameters[name], stored[name] * stored[f"{name}_scale"])
+    assert str(teacher.dtype) == "int8"
 
 
 def test_tensors_of_int8_are_those_of_an_int8_engine() -> None:

@@ -276,7 +276,6 @@ def test_what_needs_weights_that_were_given_up(directory: Path, tmp_path: Path, 
     model = load(directory, dtype=dtype)
     for needs_them in (
         lambda: model.save_pretrained(tmp_path / "out"),
-        lambda: kd.BertForSequenceClassification.from_teacher(model, model.config),
         lambda: copy.deepcopy(model),
         lambda: pickle.dumps(model),
         lambda: model.state_dict(),
@@ -288,6 +287,29 @@ def test_what_needs_weights_that_were_given_up(directory: Path, tmp_path: Path, 
     assert not (tmp_path / "out").exists()
     assert str(model.dtype) == dtype
     model.forward(ROWS)
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+def test_a_student_copies_the_layers_of_a_narrow_teacher_from_its_files(directory: Path, dtype: str) -> None:
+    exact, model = load(directory), load(directory, dtype=dtype)
+    config = exact.config.replace(num_hidden_layers=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        student = kd.BertForSequenceClassification.from_teacher(model, config, seed=2)
+    expected = kd.BertForSequenceClassification.from_teacher(exact, config, seed=2)
+    np.testing.assert_array_equal(student.flat_parameters, expected.flat_parameters)
+    assert str(model.dtype) == dtype
+    assert not model.holds_float32
+    with pytest.raises(RuntimeError, match="load it without dtype="):
+        kd.BertForSequenceClassification.from_teacher(exact.freeze(dtype, keep_weights=False), config)
+
+
+def test_files_with_other_weights_by_now_are_no_teachers(tmp_path: Path) -> None:
+    small_model(1).save_pretrained(tmp_path)
+    model = load(tmp_path, dtype="int8")
+    small_model(2).save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="hold others than when it was loaded; load it again"):
+        kd.BertForSequenceClassification.from_teacher(model, model.config)
 
 
 def test_a_frozen_model_with_its_weights_is_saved_in_float32(directory: Path, tmp_path: Path) -> None:
