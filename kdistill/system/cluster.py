@@ -52,12 +52,13 @@ class Outcome(NamedTuple):
 
             def outcome(value: Any, error: BaseException | None = None) -> Outcome:
                 new, caught[:] = list(caught), []
-                return cls(value, error, [(of.message, of.category, of.filename, of.lineno) for of in new])
+                warned = [(_that_travels(of.message), of.category, of.filename, of.lineno) for of in new]
+                return cls(value, error, warned)
 
             try:
                 return outcome(call(outcome))
             except BaseException as raised:  # noqa: BLE001  # it is for the process that asked to judge
-                return outcome(None, raised.with_traceback(None))
+                return outcome(None, _that_travels(raised.with_traceback(None)))
 
     def here(self, warned: dict[Any, Any]) -> Any:
         """Return the value or raise the error, after warning here of what has not been warned of before.
@@ -70,6 +71,24 @@ class Outcome(NamedTuple):
         if self.error is not None:
             raise self.error
         return self.value
+
+
+def _that_travels(said: Any) -> Any:
+    """Return an error or a warning; one of its built-in type with its name and text where pickle loses what it says.
+
+    So pickle does where a class takes other arguments than the text, or an object holds what stays in its process.
+    """
+    from ray import cloudpickle
+
+    with suppress(Exception):
+        if str(cloudpickle.loads(cloudpickle.dumps(said))) == str(said):
+            return said
+    text = f"{type(said).__name__}: {said}"
+    for kind in (*type(said).__mro__, RuntimeError):
+        if kind.__module__ == "builtins":
+            with suppress(TypeError):  # such as of UnicodeDecodeError, which takes other arguments
+                return kind(text)
+    return said
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from support.small_run import small_dataset, small_model, write_model, write_row
 from support.small_search import distillation_trainer, eval_loss, outcome, search
 
 from kdistill.search.study import JOURNAL_FILE, MAX_ATTEMPTS, open_journal
-from kdistill.system.cluster import Cluster
+from kdistill.system.cluster import Cluster, Outcome
 from kdistill.train.callbacks import TrainerCallback
 
 optuna = pytest.importorskip("optuna")
@@ -174,6 +174,34 @@ def test_errors_and_warnings_of_a_trial_arrive(cluster: str, tmp_path: Path) -> 
         "ValueError: enough",
         "RuntimeError: enough",
     ]
+
+
+class OfTwoError(ValueError):
+    """pickle gives it its text alone."""
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__(f"{name} is {number}")
+
+
+class Holding(UserWarning):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.lock = threading.Lock()
+
+
+def test_errors_and_warnings_arrive_that_pickle_does_not_bring() -> None:
+    def fails(_: Any) -> None:
+        warnings.warn(Holding("said"), stacklevel=1)
+        raise OfTwoError("depth", 3)
+
+    arrived = ray.cloudpickle.loads(ray.cloudpickle.dumps(Outcome.of(fails)))
+    with (
+        pytest.warns(UserWarning, match="^Holding: said$"),
+        pytest.raises(ValueError, match=r"^OfTwoError: depth is 3$"),
+    ):
+        arrived.here({})
+    error = UnicodeDecodeError("utf-8", b"x", 0, 1, "bad")  # which pickle does bring
+    assert str(Outcome.of(lambda _: (_ for _ in ()).throw(error)).error) == str(error)
 
 
 def test_what_cannot_be_sent_is_named(cluster: str, tmp_path: Path) -> None:
