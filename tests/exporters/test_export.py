@@ -78,7 +78,7 @@ def test_rows_for_a_format_or_type_without_ranges_are_refused_first(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "given", [{"rows": 5}, {"args": kd.TrainingArguments()}, {"text_column": "a"}, {"label_column": "b"}], ids=str
+    "given", [{"rows": 5}, {"args": kd.TrainingArguments()}, {"text_column": "a"}, {"label_column": "b"}], ids=list
 )
 def test_what_is_said_about_rows_that_are_not_given_is_refused(tmp_path: Path, given: dict[str, Any]) -> None:
     (name,) = given
