@@ -14,7 +14,7 @@ from ..models.pooling import PICKS
 from ..system.names import did_you_mean
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from .counts import checked_count
-from .inputs import CutTexts, texts_of_call, tokenizer_arguments
+from .inputs import CutTexts, refuse_unknown, texts_of_call, tokenizer_arguments
 
 BATCH_SIZE = 32
 OWN = "model"
@@ -53,7 +53,9 @@ class FeatureExtractionPipeline:
         batch_size: int = BATCH_SIZE,
         truncation: bool | None = None,
         tokenize_kwargs: Mapping[str, Any] | None = None,
+        **unknown: Any,
     ) -> None:
+        refuse_unknown(ENCODER, unknown, type(self))
         check_tokenizer("tokenizer", tokenizer)
         check_head(model, ENCODER)
         check_embeddings(tokenizer, model.config.vocab_size)
@@ -72,6 +74,7 @@ class FeatureExtractionPipeline:
         batch_size: int | None = None,
         truncation: bool | None = None,
         tokenize_kwargs: Mapping[str, Any] | None = None,
+        **unknown: Any,
     ) -> Any:
         """Return the vectors of one text or many.
 
@@ -91,6 +94,7 @@ class FeatureExtractionPipeline:
             TypeError: an input is no text.
             ValueError: a text is longer than the model can read.
         """
+        refuse_unknown(ENCODER, unknown, self.__call__)
         single, texts = isinstance(inputs, str), texts_of_call(inputs)
         size = self.batch_size if batch_size is None else checked_count("batch_size", batch_size)
         settings = self._settings | _settings_of(truncation, tokenize_kwargs)

@@ -15,7 +15,7 @@ from ..models.head_names import MASKED
 from ..models.heads import MaskedLanguageModel, check_head
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from .counts import checked_count
-from .inputs import CutTexts, texts_of_call, tokenizer_arguments
+from .inputs import CutTexts, refuse_unknown, texts_of_call, tokenizer_arguments
 
 TOP_K = 5
 BATCH_SIZE = 32
@@ -50,7 +50,9 @@ class FillMaskPipeline:
         targets: str | Iterable[str] | None = None,
         batch_size: int = BATCH_SIZE,
         tokenizer_kwargs: Mapping[str, Any] | None = None,
+        **unknown: Any,
     ) -> None:
+        refuse_unknown("fill-mask", unknown, type(self))
         check_tokenizer("tokenizer", tokenizer)
         check_head(model, MASKED)
         check_embeddings(tokenizer, model.config.vocab_size)
@@ -70,6 +72,7 @@ class FillMaskPipeline:
         targets: str | Iterable[str] | None = None,
         batch_size: int | None = None,
         tokenizer_kwargs: Mapping[str, Any] | None = None,
+        **unknown: Any,
     ) -> list[Any]:
         """Fill the masks of one text or many.
 
@@ -89,6 +92,7 @@ class FillMaskPipeline:
             TypeError: an input is no text.
             ValueError: a text without a mask, with its place.
         """
+        refuse_unknown("fill-mask", unknown, self.__call__)
         texts = texts_of_call(inputs)
         settings = self.tokenizer_kwargs | tokenizer_arguments("tokenizer_kwargs", tokenizer_kwargs)
         wanted = self._target_ids(self.targets if targets is None else targets)

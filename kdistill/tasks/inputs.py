@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
+
+from ..system.names import did_you_mean
 
 
 def texts_of_call(inputs: Any) -> list[str]:
@@ -20,6 +23,21 @@ def texts_of_call(inputs: Any) -> list[str]:
         if not isinstance(text, str):
             raise TypeError(f"inputs[{index}] is {text!r} of type {type(text).__name__}; expected a text")
     return texts
+
+
+def refuse_unknown(task: str, unknown: Mapping[str, Any], known: Callable[..., Any] | Collection[str]) -> None:
+    """Raise TypeError for a setting that a pipeline does not have, with the nearest name.
+
+    Args:
+        task: the pipeline's.
+        unknown: settings that were given, and are none.
+        known: names of those that it has, or the function whose keyword arguments they are.
+    """
+    for name in unknown:
+        if not isinstance(known, Collection):
+            parameters = inspect.signature(known).parameters.values()
+            known = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+        raise TypeError(f"a {task} pipeline has no setting {name!r}{did_you_mean(name, known)}")
 
 
 def tokenizer_arguments(name: str, given: Any) -> dict[str, Any]:

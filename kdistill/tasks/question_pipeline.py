@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from ..data.batch import pack
 from ..models.head_names import SPAN
 from ..models.heads import QuestionAnswerer, check_head
-from ..system.names import did_you_mean
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from ..text.windows import DOC_STRIDE, MAX_LENGTH, UnfitError, Window, windows_of
 from .counts import checked_count
+from .inputs import refuse_unknown
 
 _WITHOUT_EFFECT = ("max_question_len", "padding")  # in transformers with fast tokenizers, and without padding here
 _MASKED = -10000.0  # the logit of what cannot be an answer
@@ -62,9 +62,7 @@ class AnswerSettings:
     def changed(self, changes: Mapping[str, Any]) -> AnswerSettings:
         """Return the settings with those that are given and not None. Raises TypeError for an unknown name."""
         known = [field.name for field in fields(self)]
-        for name in changes:
-            if name not in (*known, *_WITHOUT_EFFECT):
-                raise TypeError(f"a question-answering pipeline has no setting {name!r}{did_you_mean(name, known)}")
+        refuse_unknown(SPAN, {name: changes[name] for name in changes if name not in (*known, *_WITHOUT_EFFECT)}, known)
         return replace(self, **{name: value for name, value in changes.items() if name in known and value is not None})
 
 

@@ -17,7 +17,7 @@ from ..models.heads import TokenClassifier, check_head
 from ..text.blocks import OffsetRow
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from .counts import checked_count
-from .inputs import texts_of_call
+from .inputs import refuse_unknown, texts_of_call
 
 STRATEGIES = ("none", "simple", "first", "average", "max")
 IGNORED = ("O",)
@@ -78,7 +78,9 @@ class TokenClassificationPipeline:
         is_split_into_words: bool = False,
         delimiter: str | None = None,
         batch_size: int = 32,
+        **unknown: Any,
     ) -> None:
+        refuse_unknown(TOKEN, unknown, type(self))
         check_tokenizer("tokenizer", tokenizer)
         check_head(model, TOKEN)
         check_embeddings(tokenizer, model.config.vocab_size)
@@ -100,6 +102,7 @@ class TokenClassificationPipeline:
         is_split_into_words: bool | None = None,
         delimiter: str | None = None,
         batch_size: int | None = None,
+        **unknown: Any,
     ) -> list[Any]:
         """Tag one text or many.
 
@@ -121,6 +124,7 @@ class TokenClassificationPipeline:
             TypeError: an input is no text, or no list of words.
             ValueError: a setting is none, or of no use beside the others.
         """
+        refuse_unknown(TOKEN, unknown, self.__call__)
         strategy = self.aggregation_strategy if aggregation_strategy is None else _strategy(aggregation_strategy)
         stride = self.stride if stride is None else checked_count("stride", stride, least=0)
         ignored = self.ignore_labels if ignore_labels is None else ignore_labels

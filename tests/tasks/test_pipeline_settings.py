@@ -109,3 +109,13 @@ def test_settings_of_taggers_that_cannot_be(
 ) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         pipeline_for("token-classification", tmp_path)(inputs, **settings)
+
+
+@pytest.mark.parametrize("task", [task for task in ASKED if task != "text-classification"])
+def test_an_unknown_setting_is_answered_with_the_nearest_one(task: str, tmp_path: Path) -> None:
+    """Those that a text classifier does not know are the tokenizer's."""
+    pipe, asked, message = pipeline_for(task, tmp_path), ASKED[task], f"a {task} pipeline has no setting 'batchsize'; "
+    with pytest.raises(TypeError, match=f"{message}did you mean 'batch_size'"):
+        type(pipe)(pipe.model, pipe.tokenizer, batchsize=3)
+    with pytest.raises(TypeError, match=f"{message}did you mean 'batch_size'"):
+        pipe(**asked, batchsize=3) if isinstance(asked, dict) else pipe(asked, batchsize=3)
