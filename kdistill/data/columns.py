@@ -222,8 +222,8 @@ def rows_of(
     text_column = text_column or next((name for name in TEXT_COLUMNS if name in table.columns), None)
     if text_column is None and any(name in table.columns for name in TOKEN_COLUMNS):
         raise ValueError(
-            f"{table.source} has tokens, and no text column: the model learns one label for a whole text. Learn a tag "
-            "for each token with --task token-classification, in Python with BertForTokenClassification"
+            f"{table.source} has tokens, and no text column, while the model reads whole texts. Learn a tag for each "
+            "token with --task token-classification, in Python with BertForTokenClassification"
         )
     if text_column is None and (hint := header_that_is_a_row(list(table.columns))):
         raise ValueError(f"{table.source} has no text column: {hint}")

@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_refused(
     rows.write_text('{"sentence": "good film", "label": 1}\n')
     assert "has no labels" in refused(capsys, *evaluate, rows)
     classifier = inputs / "classifier"
-    assert "has tokens, and no text column: the model learns one label for a whole text" in refused(
+    assert "has tokens, and no text column, while the model reads whole texts. Learn a tag" in refused(
         capsys, "evaluate", "--model", classifier, "--data", inputs / "dev.conll"
     )
     assert "dev.conll:1" not in refused(
