@@ -860,7 +860,8 @@ class DistillationTrainingArguments(TrainingArguments):
             course, end = getattr(self, f"{name}_schedule"), getattr(self, f"{name}_end")
             if course != "constant" and end is None:
                 raise ValueError(
-                    f"{name}_schedule is {course!r} and {name}_end None; expected the {name} of the last step"
+                    f"{name}_schedule is {course!r}, and the {name} of the last step is not given; expected it as "
+                    f"--{name}-end, in Python {name}_end="
                 )
 
     def fingerprint(self) -> dict[str, str]:

@@ -51,7 +51,7 @@ def read_matches(name: str, value: Any) -> str | list[Match] | list[Stage]:
     Raises:
         ValueError: a value is not one of those that are expected; names the place.
         TypeError: likewise.
-        OSError: the file cannot be read.
+        OSError: the file cannot be read; names the argument and the file.
     """
     if isinstance(value, str | os.PathLike):
         text = os.fspath(value)
@@ -59,7 +59,7 @@ def read_matches(name: str, value: Any) -> str | list[Match] | list[Stage]:
             return str(text)
         if not str(text).endswith(".toml"):
             raise ValueError(f"{name} is {text!r}; expected {_EXPECTED}{did_you_mean(str(text), PRESETS)}")
-        return _from_file(Path(str(text)).expanduser())
+        return _from_file(name, Path(str(text)).expanduser())
     if not isinstance(value, Iterable) or isinstance(value, Mapping | bytes):
         raise TypeError(f"{name} is {value!r}; expected {_EXPECTED}")
     rows = list(value)
@@ -124,11 +124,13 @@ def stage_ends(stages: Sequence[Stage], max_steps: int, steps_per_epoch: int) ->
     return ends
 
 
-def _from_file(path: Path) -> list[Match] | list[Stage]:
+def _from_file(name: str, path: Path) -> list[Match] | list[Stage]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
+    except OSError as error:
+        raise type(error)(f"{name} is {str(path)!r}, which cannot be read: {error.strerror}") from error
     if len(content) != 1 or not content.keys() <= {"matches", "stage"}:
         raise ValueError(
             f"{path} has {listing(content)} at its top; expected [[matches]] alone, or [[stage]] with [[stage.matches]]"

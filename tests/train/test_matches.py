@@ -261,5 +261,13 @@ def test_stages_that_are_longer_or_shorter_than_the_run(stages: list[kd.Stage], 
 
 
 def test_a_course_needs_its_end(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^alpha_schedule is 'linear' and alpha_end None; expected the alpha of the"):
+    expected = (
+        "^alpha_schedule is 'linear', and the alpha of the last step is not given; expected it as --alpha-end, in"
+    )
+    with pytest.raises(ValueError, match=expected):
         DistillationTrainingArguments(str(tmp_path), alpha_schedule="linear")
+
+
+def test_a_file_that_is_not_there_is_named_with_its_argument(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"^matches is 'gone\.toml', which cannot be read: No such file"):
+        DistillationTrainingArguments(str(tmp_path), matches="gone.toml")
