@@ -28,6 +28,7 @@ _TOGETHER = ("finetune", "distill")  # commands that several processes of an MPI
 _TABLES = ("per_class", "confusions")
 _MOST_CONFUSIONS = 10
 _ABOUT_AN_ARGUMENT = re.compile("([a-z][a-z0-9_]*)(?= is | has | ')")
+_OPTIONS = {"teacher_model": "teacher"}  # whose names in Python are others
 _ONE_LINE = str.maketrans("\t\n\r", "   ")  # a label's name may hold any of them
 
 
@@ -247,8 +248,9 @@ def _as_typed(sentence: str, command: str | None) -> str:
     begins = _ABOUT_AN_ARGUMENT.match(sentence)
     if begins is None or command is None:
         return sentence
-    name = f"--{begins[1].replace('_', '-')}"
-    return f"{name}{sentence[begins.end(1) :]}" if name in options_of(build_parsers()[1][command]) else sentence
+    known = options_of(build_parsers()[1][command])
+    name = f"--{_OPTIONS.get(begins[1], begins[1]).replace('_', '-')}"
+    return f"{name}{sentence[begins.end(1) :]}" if name in known else sentence
 
 
 def _say_error(sentence: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,11 @@ Kept = list[NDArray[np.int64]]
 
 
 def check_share(name: str, share: float | None) -> None:
-    """Raise ValueError, which calls it `name`, for a share that is not above 0 and at most 1; None is none."""
+    """Raise for a share that is not above 0 and at most 1, or no number, and call it `name`; None is none."""
+    if share is not None and (isinstance(share, bool) or not isinstance(share, Real)):
+        raise TypeError(
+            f"{name} is {share!r} of type {type(share).__name__}; expected the share to keep, above 0 and at most 1"
+        )
     if share is not None and not 0 < share <= 1:
         raise ValueError(f"{name} is {share}; expected the share to keep, above 0 and at most 1")
 

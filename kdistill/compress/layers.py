@@ -12,7 +12,7 @@ def checked_layers(layers: Sequence[int] | int, count: int, name: str = "layers"
     """Return the layers to keep, from 0.
 
     Args:
-        layers: numbers from 0, -1 being the last; or how many of the first.
+        layers: numbers from 0; or how many of the first.
         count: how many there are.
         name: of the argument, for messages.
 
@@ -23,12 +23,11 @@ def checked_layers(layers: Sequence[int] | int, count: int, name: str = "layers"
         if not 1 <= layers <= count:
             raise ValueError(f"{name} is {layers}; expected the first 1 to {count} of {count} layers")
         return list(range(layers))
-    if not layers or not all(-count <= layer < count for layer in layers):
+    if not layers or not all(0 <= layer < count for layer in layers):
         raise ValueError(f"{name} is {list(layers)}; expected numbers from 0 to {count - 1}")
-    found = [layer % count for layer in layers]
-    if len({*found}) < len(found):
+    if len({*layers}) < len(layers):
         raise ValueError(f"{name} is {list(layers)}; expected each once")
-    return found
+    return list(layers)
 
 
 def with_layers(model: Model, layers: Sequence[int]) -> Model:

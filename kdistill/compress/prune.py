@@ -76,7 +76,7 @@ def prune(
         feed_forward: likewise of feed-forward units. Where every layer keeps as many, and all heads, transformers opens
             the directory.
         vocabulary: True: keep the pieces of `data`; or other rows, in any form, whose pieces are kept; False: keep all.
-        layers: numbers of the layers to keep, from 0, -1 being the last, in their new order; or how many of the first.
+        layers: numbers of the layers to keep, from 0, in their new order; or how many of the first.
         scope: "layer": each layer keeps the shares; "global": all layers together do.
         rows: how many rows tell what heads and units matter, drawn by `args.seed` from all, or from those with a label.
         teacher_model: who teaches the loss beside the labels, `args.alpha` and `args.temperature`: a model, or its
@@ -100,6 +100,7 @@ def prune(
             teacher, or arguments do not fit each other or the model.
         FileExistsError: `output` holds something.
         RuntimeError: the model holds no float32 weights.
+        TypeError: a share is no number.
     """
     started = time.monotonic()
     _check(heads, feed_forward, vocabulary, layers, scope, rows, keep)
@@ -183,7 +184,10 @@ def _without_least(
         objective.adapt(config)
         objective.teachers.check_student(model, objective.reader(tokenizer, config))
     if config.head == ENCODER and isinstance(objective, Supervised):
-        raise ValueError("the model has no loss of labels; expected teacher_model, which tells what matters")
+        raise ValueError(
+            "teacher_model is not given, and the model has no loss of labels; expected a teacher, which tells what "
+            "matters"
+        )
     drawn = _rows_that_tell(rows, objective, most, args.get_data_seed())
     objective.prepare(RunData(drawn, None), args, config)
     with Progress("importance", unit="rows", quiet=args.disable_tqdm) as progress:
@@ -202,8 +206,8 @@ def _rows_that_tell(rows: Dataset, objective: Objective, most: int, seed: int) -
         places = np.flatnonzero(rows.have_labels())
         if not len(places):
             raise ValueError(
-                "no row has a label, which tells what heads and units matter; expected labels, or a teacher_model"
-                + rows.why_no_labels()
+                "no row has a label, which tells what heads and units matter; expected labels, or a teacher "
+                "(--teacher, teacher_model=)" + rows.why_no_labels()
             )
     if len(places) > most:
         generator = np.random.Generator(np.random.Philox(seed))

@@ -17,7 +17,7 @@ from ..data.ragged import Outputs, Ragged
 from ..metrics.prediction import Labels
 from ..models.config import same_but_for_padding
 from ..models.configuration import Config
-from ..models.head_names import ENDINGS, MASKED
+from ..models.head_names import ENCODER, ENDINGS, MASKED
 from ..models.heads import MaskedLanguageModel
 from ..models.model import Model, Tap, check_model
 from ..models.trained_with import TrainedWith
@@ -73,12 +73,24 @@ class Teacher:
         self._latest: tuple[Dataset, Dataset] | None = None  # rows, and as the teacher reads them
 
     def check_head(self, student: Config) -> None:
-        """Raise ValueError for a student whose head is for another task than the teacher's."""
-        theirs, ours = self.model.config.head, student.head
+        """Raise ValueError for a student whose head is for another task than the teacher's, or a teacher without one.
+
+        An encoder gives texts no embeddings without a pooling.
+        """
+        theirs, ours, kind = self.model.config.head, student.head, type(self.model).__name__
         if theirs != ours:
+            task, teacher = f"is one for {ours}", f"a {self.model.architecture.name}{ENDINGS[ours]}"
+            if ours == ENCODER:
+                task, teacher = "embeds texts", f"{teacher} with a pooling"
             raise ValueError(
-                f"teacher_model is a {type(self.model).__name__}, and model is one for {ours}; expected two models for "
-                f"one task, here a {self.model.architecture.name}{ENDINGS[ours]} as teacher that was fine-tuned for it"
+                f"teacher_model is a {kind}, and model {task}; expected two models for one task, here {teacher} as "
+                "teacher that was fine-tuned for it"
+            )
+        if theirs == ENCODER and not self.model.config.embeds:
+            raise ValueError(
+                f"teacher_model is a {kind} without a pooling, which gives a text no embedding; expected one with a "
+                "pooling, as the files of sentence-transformers state it, or where it has a head the class in the "
+                "architectures of its config.json"
             )
 
     def keep_type(self, settled: Mapping[str, Any], args: DistillationTrainingArguments) -> None:

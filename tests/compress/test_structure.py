@@ -313,6 +313,23 @@ def refused(capsys: pytest.CaptureFixture[str], *words: Any) -> str:
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
+def test_who_cannot_tell_what_matters_is_named_as_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    classifier, rows = write_model(tmp_path / "classifier"), write_rows(tmp_path / "rows.tsv", 9)
+    for name in ("encoder", "embedder"):
+        encoder = kd.BertModel(small_config(), seed=1)
+        (encoder if name == "encoder" else encoder.with_pooling("mean")).save_pretrained(tmp_path / name)
+        kd.AutoTokenizer.from_pretrained(classifier).save_pretrained(tmp_path / name)
+    command = ("--data", rows, "--heads", "0.5", "--output", tmp_path / "out", "--model")
+    assert "--teacher is not given, and the model has no loss of labels; expected a teacher" in refused(
+        capsys, *command, tmp_path / "encoder"
+    )
+    for teacher, message in {
+        "classifier": "--teacher is a BertForSequenceClassification, and model embeds texts; expected two models for",
+        "encoder": "--teacher is a BertModel without a pooling, which gives a text no embedding; expected one with",
+    }.items():
+        assert message in refused(capsys, *command, tmp_path / "embedder", "--teacher", tmp_path / teacher)
+
+
 def test_what_cannot_be_pruned_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 9)
     (tmp_path / "texts.tsv").write_text("sentence\ngood film\n")
@@ -323,6 +340,7 @@ def test_what_cannot_be_pruned_is_refused(tmp_path: Path, capsys: pytest.Capture
         ("--heads", "0.2"): "leaves layer 0 none of its 2 attention heads",
         ("--feed-forward", "0.01"): "leaves layer 0 none of its 32 feed-forward units",
         ("--layers", "0,2"): "--layers is [0, 2]; expected numbers from 0 to 1",
+        ("--layers=-1",): "--layers is [-1]; expected numbers from 0 to 1",
         ("--layers", "0,0"): "--layers is [0, 0]; expected each once",
         ("--layers", "first"): "--layers is 'first'; expected numbers from 0, such as 0,2,5",
         ("--first-layers", "3"): "--first-layers is 3; expected the first 1 to 2 of 2 layers",
@@ -346,6 +364,8 @@ def test_what_cannot_be_pruned_is_refused(tmp_path: Path, capsys: pytest.Capture
     unlabelled = ("--model", model, "--data", tmp_path / "texts.tsv", "--output", tmp_path / "out")
     assert "no row has a label, which tells what heads" in refused(capsys, *unlabelled, "--heads", "0.5")
     assert not (tmp_path / "out").exists()
+    with pytest.raises(TypeError, match=r"^heads is 'half' of type str; expected the share to keep, above 0"):
+        kd.prune(str(model), str(rows), tmp_path / "out", heads="half")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^layers is \[2\]; expected numbers from 0 to 1"):
         kd.prune(str(model), str(rows), tmp_path / "out", layers=[2])
     with pytest.raises(ValueError, match="scope is 'all'; expected one of layer, global"):
