@@ -146,6 +146,8 @@ MUTANTS = [
     Mutant("arithmetic/kd_engine_outer.inc", "left_stride(K) + KD_LEFT_NUMBER * k", "left_stride(K)"),
     Mutant("arithmetic/kd_engine_int8_plain.c", "right << (24 - 8 * k)", "right << (24 - 8 * k % 24)"),
     Mutant("arithmetic/kd_engine_int8_avx2.c", "pairs, 0xd8", "pairs, 0xe4"),
+    Mutant("arithmetic/kd_engine_bf16_avx512.c", "(__m512)sum, (__m512bh)", "_mm512_setzero_ps(), (__m512bh)"),
+    Mutant("arithmetic/kd_engine_bf16_avx512.c", "memcpy(&group, left, sizeof", "memcpy(&group, left + 2, sizeof"),
     Mutant("arithmetic/kd_engine_int8_avx512.c", "_mm512_set1_epi32(group), right", "right, _mm512_set1_epi32(group)"),
     Mutant("arithmetic/kd_arithmetic.c", "if (engine->outer)", "if (0)"),
     # ---- blocks of results, finished at once or while the next block is multiplied
@@ -601,6 +603,19 @@ MUTANTS = [
         "vf_sqrt(*v) * s->inverse_root_bias2",
     ),
     Mutant("arithmetic/kd_kernels_adamw.inc", "*p = *p * steps[t].decay;", "*p = *p;"),
+    # ---- rows of length 1
+    Mutant("layers/kd_unit.c", "y[i] = (float)(scale * x[i]);", "y[i] = (float)(scale * scale * x[i]);"),
+    Mutant("layers/kd_unit.c", "product(dy, x, C) * scale * scale : 0;", "product(dy, x, C) * scale : 0;"),
+    Mutant("layers/kd_unit.c", "(dy[i] - along * x[i])", "(dy[i] + along * x[i])"),
+    # ---- what the CPU has
+    Mutant("ground/kd_cpu.c", "(c >> 11 & 1)", "(d >> 11 & 1)"),
+    Mutant("ground/kd_cpu.c", "(a >> 5 & 1)", "(a >> 4 & 1)"),
+    Mutant("ground/kd_cpu.c", "(a >> 4 & 1)", "(a >> 5 & 1)"),
+    Mutant(
+        "ground/kd_cpu.c",
+        '{"avx512_bf16", {KD_LEVEL_AVX512, KD_AVX512_VNNI | KD_AVX512_BF16}}',
+        '{"avx512_bf16", {KD_LEVEL_AVX512, KD_AVX512_BF16}}',
+    ),
     # ---- the thread pool
     Mutant("ground/kd_pool.c", "team->item(team->context, item, member);", "team->item(team->context, item, 0);"),
     Mutant(
