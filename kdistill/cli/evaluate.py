@@ -66,7 +66,8 @@ def _without_prefix(metrics: Mapping[str, float]) -> Figures:
 def measuring_trainer(options: Namespace) -> Trainer:
     """Return a trainer of `--model` that only measures."""
     args = read_arguments(TrainingArguments, options)
-    model = load_trained(options.model, dtype=options.dtype, **head_settings(options.model, task_of(options))).freeze()
+    settings = {"dtype": options.dtype, "keep_weights": False, **head_settings(options.model, task_of(options))}
+    model = load_trained(options.model, **settings)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model.config = with_problem_type(model.config, task_of(options), "the model")
     return Trainer(model, args, processing_class=tokenizer)

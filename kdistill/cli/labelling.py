@@ -207,7 +207,8 @@ def _averaged(each: list[_Answers], weights: NDArray[np.float64], task: Task, te
 
 def _load(path: str, options: Namespace, ending: str) -> Model:
     names = None if options.label_names is None else names_by_id(options.label_names)
-    teacher = load_trained(path, id2label=names, dtype=options.dtype, **head_settings(path, task_of(options)))
+    settings = {"id2label": names, "dtype": options.dtype, "keep_weights": False}
+    teacher = load_trained(path, **settings, **head_settings(path, task_of(options)))
     teacher.config = with_problem_type(teacher.config, task_of(options), "the teacher")
     _check_head(path, teacher, options, ending)
     return teacher
@@ -217,7 +218,7 @@ def _ask(
     path: str, teacher: Model, dataset: Dataset, table: Table, args: DistillationTrainingArguments
 ) -> tuple[int, _Answers, Task]:
     """Return how many rows the cache knew, the answers of a teacher to rows that it has read, and its task."""
-    known = int(cached_rows(teacher.freeze(), dataset).sum()) if args.teacher_cache else 0
+    known = int(cached_rows(teacher, dataset).sum()) if args.teacher_cache else 0
     with Progress(f"label, {public_name(path)}", unit="rows", quiet=args.disable_tqdm) as progress:
         logits = teacher_logits(teacher, dataset, progress=progress, enabled=args.teacher_cache)
     task = task_for(teacher.config, dataset.labels)

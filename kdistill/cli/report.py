@@ -185,7 +185,7 @@ def started_from_pruned(model: str) -> str:
 
 def _teacher(path: str, inputs: Mapping[str, Any], dtype: str | None) -> Model:
     settings = head_settings(path, TaskOptions(task=inputs["task"]))
-    return load_trained(path, dtype=dtype, **_labels(inputs["label_names"]), **settings)
+    return load_trained(path, dtype=dtype, keep_weights=False, **_labels(inputs["label_names"]), **settings)
 
 
 def _tokenizer_of(teacher: str) -> PreTrainedTokenizerFast | None:

@@ -28,14 +28,16 @@ def given_of(answers: str | None, train: str) -> Given:
 
 
 def type_to_load(path: str, teacher_dtype: str) -> str | None:
-    """Return the type to load a teacher in: float32 for an int8 artefact that is to compute in another type.
+    """Return the type to load a teacher in; None: its own, an int8 artefact's int8, else float32.
 
     Args:
         path: the teacher's directory or hub id.
         teacher_dtype: `--teacher-dtype`.
     """
     artefact = Quantization.of(read_config(path))
-    return None if artefact is None or teacher_dtype in (AUTO, artefact.dtype) else "float32"
+    if artefact is None:
+        return None if teacher_dtype == AUTO else teacher_dtype
+    return None if teacher_dtype in (AUTO, artefact.dtype) else "float32"
 
 
 def inputs_of(options: Namespace) -> list[str]:

@@ -62,7 +62,7 @@ class Teacher(Protocol):
     @property
     def per_token(self) -> bool: ...
 
-    def weights_hash(self) -> str: ...
+    def weights_hash(self, dtype: Any = None) -> str: ...
 
     def forward(self, batch: Batch) -> NDArray[np.float32]: ...
 
@@ -247,11 +247,11 @@ class RowsInCache:
             np.zeros((units.stop - units.start, self._labels), np.float32) if values is None else values[units]
         )
 
-    def open(self, teacher: Teacher, directory: Path, *, create: bool = True) -> TeacherCache:
-        """Return the teacher's file. Raises OSError if it cannot be made."""
+    def open(self, teacher: Teacher, directory: Path, *, create: bool = True, dtype: str | None = None) -> TeacherCache:
+        """Return the teacher's file, of another compute type if one is given. Raises OSError if it cannot be made."""
         tokens = 0 if self._starts is None else TOKENS_OF_A_RECORD
         width = self._labels * (tokens or 1)
-        return TeacherCache(directory, teacher.weights_hash(), width, tokens=tokens, create=create)
+        return TeacherCache(directory, teacher.weights_hash(dtype), width, tokens=tokens, create=create)
 
     def look_up(self, cache: TeacherCache) -> None:
         """Take what the file has."""
@@ -371,12 +371,12 @@ def teacher_logits(
     return Ragged(values, dataset.starts) if teacher.per_token else values
 
 
-def cached_rows(teacher: Teacher, dataset: Dataset) -> NDArray[np.bool_]:
-    """Return which rows the cache has, bool (rows,), without writing anything. Raises OSError if it cannot be read."""
+def cached_rows(teacher: Teacher, dataset: Dataset, dtype: str | None = None) -> NDArray[np.bool_]:
+    """Return which rows the cache has in a compute type, bool (rows,), writing nothing. Raises OSError on failure."""
     found = np.zeros(len(dataset), np.bool_)
     for part in blocks_of(len(dataset)):
         of = RowsInCache(teacher, dataset, part)
-        of.look_up(of.open(teacher, cache_directory(), create=False))
+        of.look_up(of.open(teacher, cache_directory(), create=False, dtype=dtype))
         found[part] = of.found
     return found
 

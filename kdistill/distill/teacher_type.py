@@ -141,7 +141,7 @@ def chosen_type(model: Model, rows: Dataset, task: Task, *, cached: bool, quiet:
     what is there is not computed again. The model is left in any of the types.
 
     Args:
-        model: the frozen teacher, with its weights in float32.
+        model: the frozen teacher, which `freeze` gives any type.
         rows: the rows to learn from.
         task: the teacher's.
         cached: whether to use the teacher cache.
@@ -154,7 +154,7 @@ def chosen_type(model: Model, rows: Dataset, task: Task, *, cached: bool, quiet:
     count = min(CHECKED_ROWS, len(rows) // CHECKED_SHARE)
     if not types or count < LEAST_CHECKED_ROWS:
         return TypeChoice("float32")
-    known = [dtype for dtype in (*types, "float32") if cached and _all_cached(model.freeze(dtype), rows)]
+    known = [dtype for dtype in (*types, "float32") if cached and _all_cached(model, rows, dtype)]
     types = known if "float32" in known else [*known, *(dtype for dtype in types if dtype not in known)]
     first = rows.take(np.arange(count))
     taught = None if task.taught is None or not first.per_token else task.taught(first.labels)
@@ -182,8 +182,8 @@ def chosen_type(model: Model, rows: Dataset, task: Task, *, cached: bool, quiet:
     return TypeChoice(dtype, count if checks else 0, answers_are, tuple(checks))
 
 
-def _all_cached(model: Model, rows: Dataset) -> bool:
+def _all_cached(model: Model, rows: Dataset, dtype: str) -> bool:
     try:
-        return bool(cached_rows(model, rows).all())
+        return bool(cached_rows(model, rows, dtype).all())
     except OSError:  # the logits will be computed without a cache, with a warning
         return False

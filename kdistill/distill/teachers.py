@@ -104,7 +104,7 @@ class Teacher:
             ValueError: two of them name two types.
         """
         earlier, asked = TypeChoice.of(settled), None if args.teacher_dtype == AUTO else args.teacher_dtype
-        only = None if self.model.holds_float32 else str(self.model.dtype)
+        only = self.model.only_type
         if only is not None and asked not in (None, only):
             raise ValueError(
                 f"teacher_dtype is {asked}, and teacher_model was loaded with dtype {only}, so that its weights are in "

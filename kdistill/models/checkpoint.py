@@ -150,6 +150,17 @@ def read_weights(
     return Weights(fitting, useless, tuple(missing), mismatched, tuple(left_out))
 
 
+def weights_stamp(directory: Path) -> list[tuple[int, ...]]:
+    """Return by what the files of weights differ from others that take their place: inode, size and time of change.
+
+    Raises:
+        FileNotFoundError: there are none, or not all shards.
+    """
+    path = _find_weights(directory)
+    files = [path.with_name(name) for name in shard_names(path)] if path.name.endswith(".index.json") else [path]
+    return [(found.st_ino, found.st_size, found.st_mtime_ns) for found in (file.stat() for file in files)]
+
+
 def write_weights(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[np.float32]]) -> None:
     """Write `arrays` by name as safetensors, atomically, to `path`, or to model.safetensors if that is a directory."""
     path = Path(path)

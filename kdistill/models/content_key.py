@@ -28,15 +28,20 @@ def logits_key(
         compute: the type of its products.
         weights: the flat array in float32, and in another type the `weights_digest` of it.
     """
-    fields = {"num_labels": config.num_labels, **architecture.logit_fields(config)}
-    beyond = _beyond_the_usual(architecture.differences(head, config), compute)
-    about = [fields, _core.NUMERICS_VERSION, _core.ISA_LEVEL, _core.BLIS_VERSION, *beyond]
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    digest = logits_digest(architecture, head, config, compute)
     if isinstance(weights, str):
         digest.update(weights.encode())
     else:
         _add(digest, weights)
     return digest.hexdigest()
+
+
+def logits_digest(architecture: Architecture, head: str, config: Config, compute: str) -> hashlib._Hash:
+    """Return the sha256 behind `logits_key`, which is to take the weights."""
+    fields = {"num_labels": config.num_labels, **architecture.logit_fields(config)}
+    beyond = _beyond_the_usual(architecture.differences(head, config), compute)
+    about = [fields, _core.NUMERICS_VERSION, _core.ISA_LEVEL, _core.BLIS_VERSION, *beyond]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode())
 
 
 def weights_digest(weights: NDArray[np.float32]) -> str:

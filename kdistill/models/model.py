@@ -5,11 +5,11 @@ More than 500 lines, since a class is whole in one file.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, overload
@@ -33,7 +33,8 @@ from .architecture import Architecture, Names
 from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import check_config
 from .configuration import CONFIG_FILE, Config, write_config
-from .content_key import logits_key, weights_digest
+from .content_key import logits_digest, logits_key, weights_digest
+from .flat_digest import FlatDigest, HashedFilling
 from .golden import load_artefact
 from .initialization import (
     PROJECTION,
@@ -51,6 +52,7 @@ from .quantization import Quantization, read_quantization
 from .shown import as_html, in_one_line
 from .transformers_names import ATTRIBUTES
 from .vocabularies import common_tokens
+from .weight_files import WeightFiles
 
 Tap = tuple[str, int]
 
@@ -136,11 +138,12 @@ class Model:
         self._parameters = aligned_zeros(size) if packed_alone is None else sparse_zeros(size)
         self._has_weights = packed_alone is None  # in float32; otherwise those of products are there packed alone
         self._words: Int8Rows | None = None  # the word embeddings, where these are there in int8 alone
-        self._read_again: Callable[[], Self] | None = None  # the model in float32, where it was loaded in a narrow type
+        self._files: WeightFiles | None = None  # where those that are there packed alone can be read again
+        self._keeps_type = True  # where they are there packed alone, no other compute type is taken
         self._gradients: NDArray[np.float32] | None = None
         self._handed_out = False  # somebody may write through a view: weights are packed before each pass
         self._lent = False  # the same, or somebody was given the flat array
-        self._hash: str | None = None
+        self._hashes: dict[str, str] = {}  # of the logits, by compute type
         self._digest: str | None = None
         self._pending: PendingUpdates | None = None
         self.core = self._new_core()
@@ -155,6 +158,7 @@ class Model:
         path_or_id: str | os.PathLike[str],
         *,
         dtype: Any = None,
+        keep_weights: bool = True,
         config: Config | None = None,
         num_labels: int | None = None,
         id2label: Mapping[int, str] | None = None,
@@ -174,6 +178,9 @@ class Model:
                 `freeze`. By default, and with "auto", a model in float32 that can be trained; an int8 artefact, which
                 `kdistill quantize` makes, is frozen in int8. `torch_dtype` is its older name, where float32 leaves the
                 model trainable.
+            keep_weights: False makes a frozen model, by default in float32, whose products' weights are packed alone,
+                also in float32: half of the memory. `freeze(dtype=...)` then reads the files again, and so do copies
+                and students.
             config: used in place of config.json.
             num_labels: replaces that of the config; for a checkpoint without a classifier.
             id2label: likewise.
@@ -223,11 +230,14 @@ class Model:
         quantization = read_quantization(directory)
         if quantization is not None:
             compute = compute or older
+        elif not keep_weights:
+            compute = compute or older or "float32"
         load = partial(
             cls._load,
             directory,
             config,
             chosen_seed(seed),
+            keep_weights=keep_weights,
             stored_layers=stored.num_hidden_layers,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
         )
@@ -243,27 +253,40 @@ class Model:
         seed: int,
         compute: str | None,
         quantization: Quantization | None = None,
+        *,
+        keep_weights: bool,
         **settings: Any,
     ) -> Self:
         """Load weights into a new model, frozen in a compute type unless that is None; see `load_parameters`."""
         model = cls.__new__(cls)
-        packed_alone = compute if compute != "float32" else None
+        packed_alone = compute if compute != "float32" or not keep_weights else None
         model._allocate(config, seed, packed_alone)
         model.quantization = quantization
-        views = TensorViews(model._parameters, model.layout)
-        packed = PackedFilling(model.layout, model._parameters, model.core) if packed_alone else None
-        load_parameters(
+        fill = partial(
+            load_parameters,
             model.layout,
-            packed or (lambda tensor: nullcontext(views[tensor.name])),
-            None if packed is None else packed.take_int8,
-            *(directory, cls.stored_names(), model.config, seed),
+            directory=directory,
+            names=cls.stored_names(),
+            config=model.config,
+            seed=seed,
             **settings,
         )
-        if packed:
-            model._digest, model._words = packed.digest(), packed.words
-            model._read_again = partial(cls._load, directory, config, seed, None, quantization, **settings)
-            warn_if_portable(model._compute)
-        return model if compute is None else model.freeze(compute)
+        files = WeightFiles(directory, fill)
+        if packed_alone is None:
+            files.read(model._filling())
+            return model if compute is None else model.freeze(compute)
+        digest = FlatDigest(model.num_flat) if keep_weights else None  # otherwise once somebody asks for it
+        packed = PackedFilling(model.layout, model._parameters, model.core, digest)
+        files.read(packed, packed.take_int8)
+        model._files, model._keeps_type = files, keep_weights or quantization is not None
+        model._digest, model._words = None if digest is None else digest.finished()[0], packed.words
+        warn_if_portable(model._compute)
+        return model.freeze(compute)
+
+    def _filling(self) -> Callable[[Tensor], AbstractContextManager[Flat]]:
+        """Return what gives each tensor its place in the flat array, to be filled."""
+        views = TensorViews(self._parameters, self.layout)
+        return lambda tensor: nullcontext(views[tensor.name])
 
     @classmethod
     def from_teacher(
@@ -364,15 +387,16 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle keeps: the weights and the place in the dropout masks, not gradients."""
-        flat = self.flat_parameters
-        return {**self.__dict__, "_parameters": flat, "core": None, "_gradients": None, "_pending": None}
+        left_out = dict.fromkeys(("core", "_files", "_gradients", "_pending"))
+        return {**self.__dict__, **left_out, "_parameters": self._weights_to_copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the pickled model again, in memory of its own, frozen if it was."""
         self._allocate(state["config"], state["dropout_seed"])
         self._parameters[:] = state["_parameters"]
-        own = ("core", "_shape", "_parameters", "_gradients", "_pending", "_hash", "_digest", "_handed_out", "_lent")
-        restored = (*own, "frozen", "_compute")
+        own = ("core", "_shape", "_parameters", "_gradients", "_pending", "_hashes", "_digest", "_handed_out", "_lent")
+        of_packed = ("_has_weights", "_words", "_files", "_keeps_type")
+        restored = (*own, *of_packed, "frozen", "_compute")
         self.__dict__.update({name: value for name, value in state.items() if name not in restored})
         if state["frozen"]:
             self.freeze(state["_compute"])
@@ -381,7 +405,7 @@ class Model:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return another model with the same weights, not frozen and unknown to any optimiser."""
-        weights = self.flat_parameters
+        weights = self._weights_to_copy()
         model = type(self).__new__(type(self))
         model._allocate(self.config, self.dropout_seed)
         model.has_new_layers = self.has_new_layers
@@ -535,24 +559,23 @@ class Model:
         return read_only(self._parameters)
 
     def in_float32(self) -> Self:
-        """Return the model, or one that is read again from its files where it was loaded in a narrow type.
+        """Return the model, or another one of the weights in its files where it was loaded with these packed alone.
 
         Raises:
             FileNotFoundError: the files are gone.
             RuntimeError: they hold other weights by now; or the model gave its float32 weights up, see `freeze`.
         """
-        if self._has_weights or self._read_again is None:
+        if self._has_weights or self._files is None:
             _ = self.flat_parameters  # raises where they were given up
             return self
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the first load has said it
-            model = self._read_again()
-        if model.weights_digest() != self.weights_digest():
-            raise RuntimeError(
-                f"the model holds its weights in {self._compute} alone, and its files, which have them in float32, "
-                "hold others than when it was loaded; load it again"
-            )
+        model = type(self).__new__(type(self))
+        model._allocate(self.config, self.dropout_seed)
+        self._files.read_again(model._filling())
         return model
+
+    def _weights_to_copy(self) -> Flat:
+        """Return the flat array for a copy of the model."""
+        return self.flat_parameters if self._keeps_type else self.in_float32().flat_parameters
 
     @property
     def float32_tensors(self) -> TensorViews:
@@ -650,7 +673,8 @@ class Model:
                 before.
             keep_weights: False gives the products' float32 weights up for the packed ones, as `from_pretrained` with a
                 narrow `dtype` does: half of the memory or less, but saving, copying, `parameters`, another type and
-                students that copy its layers then raise `RuntimeError`.
+                students that copy its layers then raise `RuntimeError`. A model that was loaded with
+                `keep_weights=False` reads its files again for all of these but saving and `parameters`.
 
         Raises:
             ValueError: another type; the message lists those there are.
@@ -658,6 +682,7 @@ class Model:
         """
         compute = compute_type("dtype", dtype) or (self._compute if self.frozen else "float32")
         if not self.frozen:
+            self._forget_hashes_of_trained_weights()
             self._apply_pending_updates()
             if self._lent:
                 copy = aligned_zeros(self.num_flat)
@@ -669,23 +694,34 @@ class Model:
             self._pending = None
             self.frozen = True
         elif compute != self._compute:
-            _ = self.flat_parameters  # raises where they were given up
-            self._renew_core(compute, None)
+            if self._has_weights or self._keeps_type or self._files is None:
+                _ = self.flat_parameters  # raises where they were given up
+                self._renew_core(compute, None)
+            else:
+                self._pack_again(compute, self._files)
         if self._has_weights and not keep_weights:
             self._give_up_weights()
         return self
 
     def _give_up_weights(self) -> None:
         """Hold the products' weights packed alone. An interrupted call leaves the model as it was."""
-        key, digest, views = self.weights_hash(), self.weights_digest(), TensorViews(self.flat_parameters, self.layout)
-        flat = sparse_zeros(self.num_flat)
+        _ = self.weights_hash(), self.weights_digest()  # which are remembered
+        views, flat = TensorViews(self.flat_parameters, self.layout), sparse_zeros(self.num_flat)
         core = self._new_core(flat)
         filling = PackedFilling(self.layout, flat, core)
         for tensor in self.layout:
             with filling(tensor) as values:
                 values[:] = views[tensor.name]
-        self._hash, self._digest, self._has_weights = key, digest, False
-        self._parameters, self.core = flat, core
+        self._has_weights, self._parameters, self.core = False, flat, core
+
+    def _pack_again(self, compute: str, files: WeightFiles) -> None:
+        """Hold the products' weights packed in another type, as files give them. Raises what `read_again` raises."""
+        warn_if_portable(compute)
+        flat = sparse_zeros(self.num_flat)
+        core = _core.Model(*self._shape, flat, None, workspace, dtype=compute)
+        filling = PackedFilling(self.layout, flat, core)
+        files.read_again(filling, filling.take_int8)
+        self._parameters, self.core, self._compute, self._words = flat, core, compute, filling.words
 
     def get_memory_footprint(self) -> int:
         """Return the bytes of weights and gradients that the model holds, packed weights included."""
@@ -696,6 +732,11 @@ class Model:
     def holds_float32(self) -> bool:
         """Whether the weights are in memory in float32, or those of products in a narrow type alone, see `freeze`."""
         return self._has_weights
+
+    @property
+    def only_type(self) -> str | None:
+        """The compute type whose weights alone are in memory, so that `freeze` gives the model no other; else None."""
+        return self._compute if self._keeps_type and not self._has_weights else None
 
     @property
     def training_dtype(self) -> str:
@@ -739,8 +780,7 @@ class Model:
         """Go on with a core of this compute type. It does not know yet which gradients are not zero: give zeros."""
         warn_if_portable(compute)
         core = _core.Model(*self._shape, self._parameters, gradients, workspace, dtype=compute)  # refuses some shapes
-        self._compute, self._gradients, self._hash, self._digest = compute, gradients, None, None
-        self.core = core
+        self._compute, self._gradients, self.core = compute, gradients, core
 
     def release(self) -> None:
         """Release the memory of packed weights and activations; the next pass takes it again.
@@ -749,18 +789,45 @@ class Model:
         """
         self.core.release()
 
-    def weights_hash(self) -> str:
-        """Return the content key of the logits: a sha256 of weights, config, head, compute type and instruction set."""
-        if self._hash is None or not self.frozen:
-            weights = self.flat_parameters if self._compute == "float32" else self.weights_digest()
-            self._hash = logits_key(self.architecture, self.head, self.config, self._compute, weights)
-        return self._hash
+    def weights_hash(self, dtype: Any = None) -> str:
+        """Return the content key of the logits: a sha256 of weights, config, head, compute type and instruction set.
+
+        Args:
+            dtype: of a frozen model, the compute type (default: its own).
+        """
+        compute = compute_type("dtype", dtype) or self._compute
+        self._forget_hashes_of_trained_weights()
+        if compute not in self._hashes:
+            about = self.architecture, self.head, self.config, compute
+            if compute != "float32":
+                self._hashes[compute] = logits_key(*about, self.weights_digest())
+            elif self._has_weights or self._files is None:
+                self._hashes[compute] = logits_key(*about, self.flat_parameters)
+            else:
+                self._hash_files(self._files)
+        return self._hashes[compute]
 
     def weights_digest(self) -> str:
         """Return a sha256 of the float32 weights, the same on every CPU and in every compute type."""
-        if self._digest is None or not self.frozen:
+        self._forget_hashes_of_trained_weights()
+        if self._digest is None and self._has_weights:
             self._digest = weights_digest(self.flat_parameters)
+        elif self._digest is None:
+            assert self._files is not None
+            self._hash_files(self._files)
+        assert self._digest is not None
         return self._digest
+
+    def _forget_hashes_of_trained_weights(self) -> None:
+        if not self.frozen:
+            self._hashes, self._digest = {}, None
+
+    def _hash_files(self, files: WeightFiles) -> None:
+        """Hash the weights as the files give them. Raises what `read_again` raises."""
+        of_logits = logits_digest(self.architecture, self.head, self.config, "float32")
+        digest = FlatDigest(self.num_flat, hashlib.sha256(), of_logits)
+        files.read_again(HashedFilling(self.layout, digest))
+        self._digest, self._hashes["float32"] = digest.finished()
 
     if not TYPE_CHECKING:
 

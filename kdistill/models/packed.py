@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from .. import _core
 from ..formats.int8 import Int8Rows, widened
+from .flat_digest import FlatDigest
 from .initialization import WORD_EMBEDDINGS
 from .parameters import EMBEDDINGS, Flat, Tensor, TensorViews
 
@@ -44,6 +44,7 @@ class PackedFilling:
         layout: the tensors.
         flat: zeros that take no memory until they are written, see `sparse_zeros`; the core's parameters.
         core: a frozen one over `flat`.
+        digest: takes the values of all tensors; None: nobody asks for it yet.
 
     Attributes:
         words: the word embeddings in int8; None where they lie in `flat`.
@@ -51,13 +52,15 @@ class PackedFilling:
 
     words: Int8Rows | None = None
 
-    def __init__(self, layout: Sequence[Tensor], flat: Flat, core: _core.Model) -> None:
+    def __init__(
+        self, layout: Sequence[Tensor], flat: Flat, core: _core.Model, digest: FlatDigest | None = None
+    ) -> None:
         self._index = {tensor.name: index for index, tensor in enumerate(layout)}
         names = {tensor.canonical for tensor in layout}
         self._tied = "head.output.bias" in names and "head.output" not in names
         self._views, self._core = TensorViews(flat, layout), core
         self._shared = np.empty(max(tensor.size for tensor in layout if is_product(tensor)), np.float32)
-        self._digest, self._position, self._size = hashlib.sha256(), 0, flat.size
+        self._digest = digest
 
     @contextmanager
     def __call__(self, tensor: Tensor) -> Iterator[Flat]:
@@ -65,9 +68,8 @@ class PackedFilling:
         product = is_product(tensor)
         values = self._shared[: tensor.size].reshape(tensor.shape) if product else self._views[tensor.name]
         yield values
-        self._skip_to(tensor.offset)
-        self._digest.update(values.data)
-        self._position += tensor.size
+        if self._digest is not None:
+            self._digest.add(tensor.offset, values)
         if product or (self._tied and tensor.canonical == WORD_EMBEDDINGS):
             self._core.pack(self._index[tensor.name], values)
 
@@ -77,20 +79,9 @@ class PackedFilling:
         return None if self._tied else self._take_words
 
     def _take_words(self, tensor: Tensor, rows: Int8Rows) -> None:
-        self._skip_to(tensor.offset)
-        for start in range(0, len(rows.integers), _ROWS):
+        for start in range(0, len(rows.integers) if self._digest is not None else 0, _ROWS):
             part = slice(start, start + _ROWS)
-            self._digest.update(widened(rows.integers[part], rows.scales[part]).data)
-        self._position += tensor.size
+            assert self._digest is not None
+            self._digest.add(tensor.offset + start * tensor.shape[1], widened(rows.integers[part], rows.scales[part]))
         self._core.take_words(*rows)
         self.words = rows
-
-    def _skip_to(self, position: int) -> None:
-        """Take the zeros between tensors into the digest."""
-        self._digest.update(bytes(4 * (position - self._position)))
-        self._position = position
-
-    def digest(self) -> str:
-        """Return the sha256 of the flat array as it would be with all tensors in float32."""
-        self._skip_to(self._size)
-        return self._digest.hexdigest()

@@ -108,7 +108,7 @@ class Classifier:
             FileNotFoundError: there is no such model.
             ValueError: its files do not fit together.
         """
-        trained = load_trained(model, dtype=dtype).freeze()
+        trained = load_trained(model, dtype=dtype, keep_weights=False)
         classifier = cls(trained, AutoTokenizer.from_pretrained(model), max_length)
         rows = classifier.tokenise([WARM_UP])
         classifier.answers(classifier.logits(rows), classifier._plain)

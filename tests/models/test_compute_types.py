@@ -237,6 +237,39 @@ def test_float32_weights_can_be_given_up_too(directory: Path) -> None:
         model.state_dict()
 
 
+@pytest.mark.parametrize("dtype", ["float32", *NARROW])
+def test_a_model_that_is_packed_alone_takes_every_type_from_its_files(directory: Path, dtype: str) -> None:
+    exact = load(directory)
+    trained = copy.deepcopy(exact)
+    model = load(directory, dtype=dtype, keep_weights=False)
+    assert (model.frozen, str(model.dtype), model.holds_float32, model.only_type) == (True, dtype, False, None)
+    for other in (dtype, "int8", "float32", "bfloat16", dtype):
+        exact.freeze(other)
+        assert model.weights_hash(other) == exact.weights_hash(other) == exact.weights_hash()
+        np.testing.assert_array_equal(model.freeze(other).forward(ROWS), exact.forward(ROWS))
+        assert model.weights_hash() == exact.weights_hash()
+        assert not model.holds_float32
+    assert model.weights_digest() == trained.weights_digest()
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(copied.flat_parameters, trained.flat_parameters)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).forward(ROWS), model.forward(ROWS))
+
+
+def test_without_a_type_a_model_that_is_packed_alone_is_float32(directory: Path, tmp_path: Path) -> None:
+    model = load(directory, keep_weights=False)
+    assert (model.frozen, str(model.dtype), model.holds_float32) == (True, "float32", False)
+    small_model(1).save_pretrained(tmp_path)
+    model = load(tmp_path, keep_weights=False)
+    small_model(2).save_pretrained(tmp_path)
+    logits = model.forward(ROWS)
+    for needs_the_files in (lambda: model.freeze("int8"), lambda: copy.deepcopy(model), lambda: model.weights_hash()):
+        with pytest.raises(RuntimeError, match="has other weights than when the model was loaded from it"):
+            needs_the_files()
+    np.testing.assert_array_equal(model.forward(ROWS), logits)
+    with pytest.raises(RuntimeError, match="holds its weights in float32 alone"):
+        model.save_pretrained(tmp_path)
+
+
 def test_an_interrupt_leaves_the_weights_there(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(directory)
     logits = model.freeze("int8").forward(ROWS)
@@ -308,7 +341,7 @@ def test_files_with_other_weights_by_now_are_no_teachers(tmp_path: Path) -> None
     small_model(1).save_pretrained(tmp_path)
     model = load(tmp_path, dtype="int8")
     small_model(2).save_pretrained(tmp_path)
-    with pytest.raises(RuntimeError, match="hold others than when it was loaded; load it again"):
+    with pytest.raises(RuntimeError, match="has other weights than when the model was loaded from it"):
         kd.BertForSequenceClassification.from_teacher(model, model.config)
 
 

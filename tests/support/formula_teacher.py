@@ -27,7 +27,7 @@ class FormulaTeacher:
         self.name = name
         self.rows_computed: list[bytes] = []
 
-    def weights_hash(self) -> str:
+    def weights_hash(self, dtype: Any = None) -> str:
         return hashlib.sha256(self.name.encode()).hexdigest()
 
     def forward(self, batch: Batch) -> np.ndarray[Any, np.dtype[np.float32]]:
