@@ -16,6 +16,7 @@ from typing import Any
 from ..compress.layers import checked_layers
 from ..distill.making import teachers_of
 from ..distill.objective import Distillation
+from ..doctor.examination import warn_at_start
 from ..hub import public_name
 from ..models.auto import AutoConfig, load_trained
 from ..models.model import Model
@@ -126,7 +127,8 @@ def prune_in_rounds(options: Namespace, layers: list[int] | int | None, prune: P
                 Progress("prune", unit="rounds", quiet=args.disable_tqdm).write(
                     f"round {number} of {rounds}: {kept[-1]['num_parameters']:,} parameters are left, and learn again"
                 )
-                _recover(place / "pruned", teacher, tokenizer, args, options)
+                begins = number == 1 and not options.resume
+                _recover(place / "pruned", teacher, tokenizer, args, options, begins)
             write_json(kept_file, there | {"finished": True})
     shutil.rmtree(work, ignore_errors=True)
     return read_figures(output / RESULTS_FILE) | _of_all(kept) | {"output": options.output, "rounds": rounds}
@@ -148,8 +150,12 @@ def _recover(
     tokenizer: PreTrainedTokenizerFast,
     args: DistillationTrainingArguments,
     options: Namespace,
+    begins: bool,
 ) -> None:
-    """Distil a pruned model from its teacher, into `args.output_dir`; a run that is there goes on."""
+    """Distil a pruned model from its teacher, into `args.output_dir`; a run that is there goes on.
+
+    Where the command `begins` with it, what speaks against the rows is warned of, as in `distill`.
+    """
     student, own = load_trained(pruned), AutoTokenizer.from_pretrained(pruned)
     objective = Distillation(teachers_of(teacher, tokenizer))
     reader = objective.reader(tokenizer_for(student.config, own), student.config)
@@ -166,7 +172,7 @@ def _recover(
         eval=name_of(options.eval),
         command=command_of(options),
     )
-    DistillationTrainer(
+    trainer = DistillationTrainer(
         student,
         args,
         teacher_model=teacher,
@@ -175,4 +181,7 @@ def _recover(
         eval_dataset=None if options.eval is None else read(options.eval, training=False),
         processing_class=own,
         provenance=origin,
-    ).train(resume_from_checkpoint=options.resume)
+    )
+    if begins:
+        warn_at_start(trainer)
+    trainer.train(resume_from_checkpoint=options.resume)

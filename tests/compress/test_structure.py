@@ -308,6 +308,20 @@ def test_one_command_prunes_in_rounds_and_lets_the_model_recover(
     assert "model, pruned" in card
 
 
+def test_evaluation_rows_that_tell_what_to_prune_are_warned_of_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 16)
+    other = tmp_path / "other.tsv"
+    other.write_text("sentence\tlabel\nunheard of\t0\nnothing alike here\t1\n")
+    words = ["--heads", "0.5", "--rounds", "2", "--max-steps", "1"]
+    for number, (eval_rows, times) in enumerate(((rows, 1), (other, 0))):
+        output = ["--output", str(tmp_path / f"out {number}"), "--eval", str(eval_rows)]
+        assert main(["prune", "--model", str(model), "--data", str(rows), *words, *output]) == 0
+        shared = "16 of 16 rows of rows.tsv (100.0%) share text with rows.tsv: 16 are equal to a row"
+        assert capsys.readouterr().err.count(shared) == times
+
+
 def refused(capsys: pytest.CaptureFixture[str], *words: Any) -> str:
     assert main(["prune", *map(str, words)]) == 2
     return capsys.readouterr().err.strip().splitlines()[-1]
