@@ -220,7 +220,8 @@ def _add_pruning(parser: ArgumentParser, group: _ArgumentGroup) -> None:
     group.add_argument(
         "--vocabulary-from",
         metavar="FILE",
-        help="keep those that occur in the rows of another file instead, of the same form as --data",
+        help="keep those that occur in the rows of another file instead, of the same form as --data, or in a .txt file "
+        "with a text a line",
     )
     group.add_argument(
         "--keep", type=int, metavar="N", help="keep the N most frequent of these word pieces (default: all that occur)"

@@ -11,10 +11,12 @@ from ..compress.choice import SCOPES, check_share
 from ..compress.layers import checked_layers
 from ..compress.prune import ROWS
 from ..compress.prune import prune as pruned
+from ..data.files import DataFile, is_plain_text
+from ..data.patterns import matching_paths
 from ..hub import public_name
 from ..models.auto import AutoConfig
 from ..models.configuration import read_config
-from ..models.head_names import ENCODER, named_head
+from ..models.head_names import ENCODER, TOKEN, named_head
 from ..system.output import check_new_directory
 from ..train.arguments import DistillationTrainingArguments
 from ..train.chosen_defaults import check_layers
@@ -44,7 +46,7 @@ def prune(options: Namespace) -> Figures:
     asked = {
         "heads": options.heads,
         "feed_forward": options.feed_forward,
-        "vocabulary": options.vocabulary if words is None else rows_file(words, options, head),
+        "vocabulary": options.vocabulary if words is None else _texts_file(words, options, head),
         "layers": layers,
         "scope": options.scope or SCOPES[0],
         "rows": ROWS if options.rows is None else options.rows,
@@ -59,6 +61,12 @@ def prune(options: Namespace) -> Figures:
 
     figures = one(options.model, options.output) if options.rounds is None else prune_in_rounds(options, layers, one)
     return {"model": public_name(options.model)} | figures
+
+
+def _texts_file(path: str, options: Namespace, head: str) -> DataFile:
+    """Return the file whose word pieces are kept: a .txt holds texts, also where one of `--data` has words and tags."""
+    of_text = head == TOKEN and is_plain_text(Path(matching_paths(path)[0]))
+    return rows_file(path, options, None if of_text else head)
 
 
 def _check(options: Namespace) -> None:

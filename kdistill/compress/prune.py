@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from ..data.dataset import Dataset
+from ..data.columns import read_rows
+from ..data.dataset import Dataset, encode
+from ..data.files import is_plain_text
+from ..data.sources import read_table
+from ..data.text_files import PLAIN_TEXT_COLUMN
 from ..data.token_files import token_files_of
 from ..distill.making import teachers_of
 from ..distill.objective import Distillation
 from ..models.auto import load_model, load_trained
 from ..models.configuration import Config, read_config
 from ..models.flops import forward_flops
-from ..models.head_names import ENCODER, named_head
+from ..models.head_names import ENCODER, SPAN, named_head
 from ..models.model import Model, check_model
 from ..models.sentence_files import has_sentence_files
 from ..system.output import check_new_directory, new_directory
@@ -34,6 +38,8 @@ from .heads import with_heads
 from .importance import importance
 from .layers import checked_layers, with_layers
 from .vocabulary import kept_vocabulary, rows_of, same_rows, with_vocabulary
+
+_WHOLE = 1 << 30  # tokens, more than a text has
 
 Figures = dict[str, Any]
 AnyModel = Model | str | os.PathLike[str]
@@ -75,7 +81,8 @@ def prune(
         heads: the share of attention heads to keep, above 0 and at most 1 (default: all).
         feed_forward: likewise of feed-forward units. Where every layer keeps as many, and all heads, transformers opens
             the directory.
-        vocabulary: True: keep the pieces of `data`; or other rows, in any form, whose pieces are kept; False: keep all.
+        vocabulary: True: keep the pieces of `data`; or other rows, in any form, whose pieces are kept, for every task
+            also plain texts, a list or a .txt file with one a line; False: keep all.
         layers: numbers of the layers to keep, from 0, in their new order; or how many of the first.
         scope: "layer": each layer keeps the shares; "global": all layers together do.
         rows: how many rows tell what heads and units matter, drawn by `args.seed` from all, or from those with a label.
@@ -134,7 +141,7 @@ def prune(
     if vocabulary is not False:
         if tokenizer is None:
             raise ValueError("processing_class is None; expected the tokenizer, whose vocabulary is pruned")
-        texts = read if vocabulary is True else _read(original.config, vocabulary, tokenizer, args, columns)
+        texts = read if vocabulary is True else _read_texts(original.config, vocabulary, tokenizer, args, columns)
         kept = kept_vocabulary(texts, tokenizer, original.config, keep)
         pruned = with_vocabulary(pruned, kept.ids)
         tokenizer, same = kept.tokenizer, rows_of(read, kept.ids)
@@ -242,6 +249,26 @@ def _read(
     """Return rows as the model reads them, with their texts where these are needed."""
     reader = tokenizer_for(config, tokenizer)
     return encode_for(config, source, reader, args, **columns, training=True, keep_texts=texts_too)
+
+
+def _read_texts(
+    config: Config,
+    source: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    args: DistillationTrainingArguments,
+    columns: dict[str, str | None],
+) -> Dataset:
+    """Return the rows whose pieces are kept: those of the model's task, or for one that answers questions texts alone.
+
+    All other models read texts without more. Nothing of a text is cut off here, for its pieces are all that is asked.
+    """
+    listed = isinstance(source, list | tuple) and all(isinstance(text, str) for text in source)
+    named = isinstance(source, str | os.PathLike) and is_plain_text(Path(source))
+    if config.head == SPAN and (listed or named):
+        table = read_table(source)
+        if [*table.columns] == [PLAIN_TEXT_COLUMN]:
+            return encode(read_rows(table), tokenizer, max_length=_WHOLE, keep_texts=True)
+    return _read(config, source, tokenizer, args, columns)
 
 
 def _gained(original: Model, pruned: Model, rows: Dataset) -> Figures:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support.small_architectures import write_encoder
+from support.small_questions import questions as question_rows
 from support.small_run import VOCABULARY, WORDS, small_config, small_model, write_model, write_rows
 from support.small_texts import documents, language_model
 
@@ -184,6 +186,28 @@ def test_the_command_prints_what_was_gained(tmp_path: Path, capsys: pytest.Captu
     assert "parameters_kept" in capsys.readouterr().out
     assert (tmp_path / "other" / "vocab.txt").read_text().split() == [*VOCABULARY[:5], "good"]
     assert main(["evaluate", "--model", str(tmp_path / "out"), "--data", str(rows), "--json"]) == 0
+
+
+@pytest.mark.parametrize("head", ["SequenceClassification", "TokenClassification", "QuestionAnswering", "MaskedLM"])
+def test_the_pieces_of_a_text_file_are_kept_for_every_task(tmp_path: Path, head: str) -> None:
+    """A long line, too, of which a classifier alone reads the beginning, as in its task."""
+    encoder = write_encoder("bert", tmp_path / "model")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        getattr(kd, f"BertFor{head}").from_pretrained(encoder).save_pretrained(encoder)
+    data = {
+        "SequenceClassification": ("rows.tsv", "sentence\tlabel\nactor\t1\n"),
+        "TokenClassification": ("rows.conll", "actor\tLABEL_0\n"),
+        "QuestionAnswering": ("rows.jsonl", json.dumps(question_rows(1)[0]) + "\n"),
+        "MaskedLM": ("rows.txt", "actor\n"),
+    }[head]
+    (rows := tmp_path / data[0]).write_text(data[1])
+    long = "" if head == "SequenceClassification" else "good " * 600
+    (tmp_path / "texts.txt").write_text(f"good film\nbad, {long}plot\n")
+    command = ["prune", "--model", encoder, "--data", rows, "--output", tmp_path / "out"]
+    assert main([*map(str, [*command, "--vocabulary-from", tmp_path / "texts.txt"])]) == 0
+    kept = set(kd.AutoTokenizer.from_pretrained(tmp_path / "out").get_vocab())
+    assert kept & set(WORDS) == {"good", "film", "bad", "plot"}
 
 
 def test_the_command_refuses_what_cannot_be_and_leaves_everything_as_it_is(
