@@ -23,7 +23,9 @@ from ..models.flops import forward_flops, peak_flops
 from ..models.model import Model
 from ..system.progress import Progress
 from ..system.threads import get_num_threads
+from ..tasks.registry import task_for
 from .other_runtimes import CannotRunError, Variants, onnx_runtime, openvino, pytorch
+from .outputs import KeptOutputs
 from .side import Logits, Side
 
 ROUNDS = 5
@@ -40,8 +42,10 @@ Figures = dict[str, Any]
 def synthetic_rows(config: Config, rows: int, seed: int = 0) -> Dataset:
     """Return random token ids, none of padding, in rows with the lengths of SST-2; no time depends on the ids.
 
+    There are no labels: none of rows or, where the head has labels of tokens, none of tokens.
+
     Args:
-        config: gives the vocabulary and the longest row.
+        config: gives the vocabulary, the longest row and the head.
         rows: how many rows.
         seed: of lengths and ids.
     """
@@ -53,7 +57,10 @@ def synthetic_rows(config: Config, rows: int, seed: int = 0) -> Dataset:
     ids = rng.integers(0, config.vocab_size - (padding is not None), starts[-1], np.int32)
     if padding is not None:  # transformers gives a token of this id the position of padding where padding has one
         ids += ids >= padding
-    return Dataset(ids, np.zeros_like(ids), starts, np.full(rows, NO_LABEL))
+    per_token = task_for(config).labels_per_token
+    labels = np.full(starts[-1] if per_token else rows, NO_LABEL)
+    # Nothing is to be hidden from a language model.
+    return Dataset(ids, np.zeros_like(ids), starts, labels, per_token=per_token, hidden=task_for(config).makes_labels)
 
 
 def bench(
@@ -80,8 +87,9 @@ def bench(
         gives for each program, by name, the figures of its fastest variant, or why there are none, "not installed
         (PACKAGE)", "cannot run it: WHY" or "failed: REASON": sentences_per_second, median_ms and p99_ms of a single
         sentence, percent_of_peak of the passes in batches (executed matrix products on real tokens, see `models.flops`;
-        a narrow type can exceed 100), and largest_difference of its logits from those of the first of `dtypes`. Where
-        other variants failed, left_out has the reason of each.
+        a narrow type can exceed 100), and largest_difference of its outputs (logits, or embeddings; of a language model
+        those that `KeptOutputs` keeps) from those of the first of `dtypes`. Where other variants failed, left_out has
+        the reason of each.
     """
     model.freeze()
     own = {
@@ -92,11 +100,12 @@ def bench(
     threads = get_num_threads()
     peak = peak_flops(threads)
     singles = np.linspace(0, len(dataset) - 1, min(SINGLES, len(dataset))).astype(np.int64)
+    kept = KeptOutputs.of(model)
     with tempfile.TemporaryDirectory() as work:
         directory = Path(work, "model")
         model.save_pretrained(directory)
         sides: dict[str, _Program | str] = {
-            _name(dtype): _Program({"": Side.of_kdistill(frozen, dataset, batch_size, singles)}, {})
+            _name(dtype): _Program({"": Side.of_kdistill(frozen, dataset, batch_size, singles, kept=kept)}, {})
             for dtype, frozen in own.items()
         }
         peers = {
@@ -105,7 +114,7 @@ def bench(
             "OpenVINO": partial(openvino, directory, threads, Path(work)),
         }
         for name, load in peers.items():
-            sides[name] = _load(load, dataset, batch_size, singles, model)
+            sides[name] = _load(load, dataset, batch_size, singles, kept)
         running = [
             side for program in sides.values() if not isinstance(program, str) for side in program.sides.values()
         ]
@@ -148,7 +157,7 @@ class _Program(NamedTuple):
 
 
 def _load(
-    load: Callable[[], Variants], dataset: Dataset, batch_size: int, singles: NDArray[np.int64], model: Model
+    load: Callable[[], Variants], dataset: Dataset, batch_size: int, singles: NDArray[np.int64], kept: KeptOutputs
 ) -> _Program | str:
     """Return a runtime's variants, or why none runs, as `bench` gives it."""
     sides: dict[str, Side] = {}
@@ -156,14 +165,7 @@ def _load(
     try:
         for name, variant in load().items():
             try:
-                sides[name] = Side.of_peer(
-                    variant(),
-                    dataset,
-                    batch_size,
-                    singles,
-                    num_labels=model.config.num_labels,
-                    per_token=model.per_token,
-                )
+                sides[name] = Side.of_peer(variant(), dataset, batch_size, singles, kept=kept)
             except (ModuleNotFoundError, CannotRunError):
                 raise
             except Exception as error:  # noqa: BLE001  # a runtime may raise anything for a model that it cannot take

@@ -30,6 +30,7 @@ from ..system.threads import get_num_threads
 from ..tasks.registry import task_for
 from .bench import PAUSE_SECONDS, ROUNDS, SINGLES, reason
 from .other_runtimes import CannotRunError
+from .outputs import KeptOutputs
 from .side import Logits
 from .worker import KDISTILL, MEASURE, ONNX_RUNTIME, OPENVINO, PEAK, PYTORCH, Job
 
@@ -196,12 +197,16 @@ def _why(error: Exception) -> str:
 
 
 def _of_logits(logits: Logits, rows: Dataset, model: Model) -> Figures:
-    """Return what the labels say of the logits, and which figure of it tells most; nothing without labels."""
-    if not labelled_rows(rows.targets).any():  # rows that are made up are those of a classifier, whatever the model
-        return {"metrics": {}, "metric": None}
+    """Return what the labels say of the logits, and which figure of it tells most; nothing without labels.
+
+    Nothing of a language model either: its labels are words that are hidden, and the programs read the texts as they
+    are.
+    """
     task = task_for(model.config, rows.labels)
+    if task.makes_labels or not labelled_rows(rows.targets).any():
+        return {"metrics": {}, "metric": None}
     metrics = dict(task.evaluate(outputs_of(logits, rows.starts, model.per_token), rows.targets))
-    best = next((name for name in (task.best_metric, "accuracy", "pearson", "loss") if name in metrics), None)
+    best = next((name for name in (task.best_metric, *task.default_metrics, "loss") if name in metrics), None)
     return {"metrics": metrics, "metric": best}
 
 
@@ -262,9 +267,9 @@ def _started(program: Program, subject: Subject, files: Files, batch_size: int, 
     """Start the process of a program and yield it when it has evaluated all rows; it is ended afterwards."""
     path, rows = program.file(files), subject.rows
     singles = np.linspace(0, len(rows) - 1, min(SINGLES, len(rows))).astype(np.int64)
-    config, tokens = files.loaded.config, Dataset(rows.ids, rows.types, rows.starts, np.full(len(rows), NO_LABEL))
-    logits = (config.num_labels, files.loaded.per_token)
-    job = Job(program.runtime, program.dtype, path, tokens, batch_size, singles, threads, *logits)
+    tokens = Dataset(rows.ids, rows.types, rows.starts, np.full(len(rows), NO_LABEL))
+    kept = KeptOutputs.of(files.loaded)
+    job = Job(program.runtime, program.dtype, path, tokens, batch_size, singles, threads, kept)
     # The modules of this process, wherever it found them.
     code = f"import sys; sys.path[:] = {sys.path!r}; from kdistill.bench.worker import work; work()"
     process = subprocess.Popen(

@@ -1,8 +1,9 @@
 """PyTorch, ONNX Runtime and OpenVINO evaluating the same model, for comparison with kdistill.
 
 Each runtime has variants, settings worth trying, which are loaded one by one: a variant is a `Forward`, from a padded
-batch to logits. Loading a runtime or a variant raises `ModuleNotFoundError` when a package it needs is not installed,
-and whatever the runtime raises for a model that it cannot take.
+batch to what the model's head gives, logits or the embedding of each text. Loading a runtime or a variant raises
+`ModuleNotFoundError` when a package it needs is not installed, and whatever the runtime raises for a model that it
+cannot take.
 """
 
 from __future__ import annotations
@@ -19,11 +20,17 @@ from numpy.typing import NDArray
 from ..data.dataset import Dataset
 from ..data.ragged import units_of
 from ..exporters.export import export
-from ..models.auto import AutoConfig
-from ..models.configuration import Config, read_config
+from ..exporters.onnx_graph import END_LOGITS, LOGITS, SENTENCE_EMBEDDING, START_LOGITS
+from ..models.auto import AutoConfig, answering_class
+from ..models.configuration import Config
+from ..models.head_names import ENCODER
 from ..models.layer_shapes import FIELDS
+from ..models.pooling import MEAN, Pooling
+from ..models.sentence_files import read_sentence_files
 from ..tasks.registry import task_for
 
+_GIVEN = {LOGITS, START_LOGITS, END_LOGITS, SENTENCE_EMBEDDING}
+"""Outputs that heads give; a graph may have others beside them."""
 _EXAMPLE_TOKENS = 8  # tokens of the batch an exporter traces; any number will do
 
 
@@ -95,17 +102,15 @@ def forward_pass(
 def load_torch(directory: Path) -> Any:
     """Load a model directory with transformers, in evaluation mode.
 
-    Attention is PyTorch's fused one, the default of transformers, except for architectures that have none, as MPNet.
+    Attention is PyTorch's fused one, the default of transformers, except for architectures that have none, as MPNet. A
+    model that embeds texts gives their embeddings, `sentence_embedding`.
 
     Raises:
         CannotRunError: its layers differ in heads or feed-forward, or lack heads, which no class of transformers has.
     """
-    import transformers
-
     if field := _of_layers(directory):
         raise CannotRunError(f"its config.json has {field}, and in transformers all layers are alike and whole")
-    transformers.utils.logging.disable_progress_bar()
-    return _transformers_class(directory).from_pretrained(directory).eval()
+    return _opened(directory).eval()
 
 
 def _of_layers(directory: Path) -> str | None:
@@ -114,21 +119,54 @@ def _of_layers(directory: Path) -> str | None:
     return next((field for field in FIELDS if getattr(config, field) is not None), None)
 
 
-def _transformers_class(directory: Path) -> Any:
-    """Return the class of transformers that the config.json of a model directory names."""
+def _opened(directory: Path, **settings: Any) -> Any:
+    """Return a model directory as the class of transformers that has the name of kdistill's, pooled where it pools."""
     import transformers
 
-    (name,) = read_config(directory)["architectures"]
-    return getattr(transformers, name)
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()  # of a pooler that a model which embeds texts does without
+    kind = answering_class(directory)
+    model = getattr(transformers, kind.__name__).from_pretrained(directory, **settings)
+    files = read_sentence_files(directory) if kind.head == ENCODER else None
+    return model if files is None else _embedding(model, files.pooling)
 
 
-def _logits(outputs: Any) -> Any:
-    """Return the logits of what a model of transformers returns: of questions the two of each token, B x S x 2."""
+def _embedding(encoder: Any, pooling: Pooling) -> Any:
+    """Return an encoder of transformers as a module that gives the embedding of each text, as sentence-transformers."""
     import torch
 
-    if "start_logits" not in outputs:
-        return outputs.logits
-    return torch.stack((outputs.start_logits, outputs.end_logits), dim=-1)
+    class Embedding(torch.nn.Module):  # type: ignore[misc]  # which mypy does not see
+        """The encoder with its pooling."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, input_ids: Any, attention_mask: Any = None, **types: Any) -> dict[str, Any]:
+            states = self.encoder(input_ids, attention_mask=attention_mask, **types).last_hidden_state
+            vectors = states[:, 0]
+            if pooling.mode == MEAN and attention_mask is None:
+                vectors = states.mean(dim=1)
+            elif pooling.mode == MEAN:
+                mask = attention_mask.unsqueeze(-1).to(states.dtype)
+                vectors = (states * mask).sum(dim=1) / mask.sum(dim=1)
+            if pooling.normalize:
+                vectors = torch.nn.functional.normalize(vectors, dim=-1)
+            return {SENTENCE_EMBEDDING: vectors}
+
+    return Embedding()
+
+
+def _of_head(outputs: Mapping[str, Any], stack: Callable[..., Any]) -> Any:
+    """Return what a model's head gives among named outputs: of questions both logits of each token, B x S x 2.
+
+    Args:
+        outputs: of a model of transformers, or of a graph.
+        stack: (arrays, axis) -> one array.
+    """
+    if START_LOGITS in outputs:
+        return stack([outputs[START_LOGITS], outputs[END_LOGITS]], -1)
+    return outputs[SENTENCE_EMBEDDING if SENTENCE_EMBEDDING in outputs else LOGITS]
 
 
 def torch_forward(model: Any, *, mask: bool = False) -> Forward:
@@ -139,8 +177,8 @@ def torch_forward(model: Any, *, mask: bool = False) -> Forward:
         given = torch.from_numpy(batch.mask) if mask or not batch.full else None
         with torch.inference_mode():
             types = {} if batch.types is None else {"token_type_ids": torch.from_numpy(batch.types)}
-            logits = _logits(model(torch.from_numpy(batch.ids), attention_mask=given, **types))
-        values: NDArray[np.float32] = logits.float().numpy()
+            outputs = _of_head(model(torch.from_numpy(batch.ids), attention_mask=given, **types), torch.stack)
+        values: NDArray[np.float32] = outputs.float().numpy()
         return values
 
     return forward
@@ -168,14 +206,12 @@ def pytorch(directory: Path, threads: int) -> Variants:
 def export_onnx(directory: Path, target: Path, *, mask: bool = True) -> None:
     """Write a model directory as ONNX: input_ids and, with `mask`, attention_mask (int64, B x S) in, logits out.
 
-    Logits are those of a `Forward`, in one array, of questions too. Through PyTorch's tracing exporter and with
-    attention in single products: the form whose parts ONNX Runtime's optimiser recognises.
+    The output is that of a `Forward`, one array, of questions and embeddings too. Through PyTorch's tracing exporter,
+    with attention in single products: the form whose parts ONNX Runtime's optimiser recognises.
     """
     import torch
-    import transformers
 
-    transformers.utils.logging.disable_progress_bar()
-    model = _transformers_class(directory).from_pretrained(directory, attn_implementation="eager")
+    model = _opened(directory, attn_implementation="eager")
 
     class Traced(torch.nn.Module):  # type: ignore[misc]  # which mypy does not see
         """The model, with logits alone as its output."""
@@ -185,14 +221,14 @@ def export_onnx(directory: Path, target: Path, *, mask: bool = True) -> None:
             self.model = model
 
         def forward(self, input_ids: Any, attention_mask: Any = None) -> Any:
-            return _logits(self.model(input_ids, attention_mask=attention_mask))
+            return _of_head(self.model(input_ids, attention_mask=attention_mask), torch.stack)
 
     ids = torch.ones((2, _EXAMPLE_TOKENS), dtype=torch.int64)
     attention_mask = torch.ones_like(ids)
     attention_mask[1, _EXAMPLE_TOKENS // 2 :] = 0
     inputs = {"input_ids": ids, "attention_mask": attention_mask} if mask else {"input_ids": ids}
     any_size = {0: "batch", 1: "tokens"}
-    per_token = task_for(AutoConfig.from_pretrained(directory)).per_token
+    per_token = task_for(AutoConfig.from_pretrained(directory).with_head(answering_class(directory).head)).per_token
     with _without_warnings():
         torch.onnx.export(
             Traced().eval(),
@@ -201,8 +237,8 @@ def export_onnx(directory: Path, target: Path, *, mask: bool = True) -> None:
             dynamo=False,
             opset_version=17,
             input_names=list(inputs),
-            output_names=["logits"],
-            dynamic_axes=dict.fromkeys(inputs, any_size) | {"logits": any_size if per_token else {0: "batch"}},
+            output_names=[LOGITS],
+            dynamic_axes=dict.fromkeys(inputs, any_size) | {LOGITS: any_size if per_token else {0: "batch"}},
         )
 
 
@@ -255,9 +291,12 @@ def onnx_session(path: Path, threads: int) -> Forward:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     wanted = {given.name for given in session.get_inputs()}
+    names = [made.name for made in session.get_outputs() if made.name in _GIVEN]
 
     def forward(batch: PaddedBatch) -> NDArray[np.float32]:
-        return _joined(session.run(None, {name: of for name, of in _inputs(batch).items() if name in wanted}))
+        found = session.run(names, {name: of for name, of in _inputs(batch).items() if name in wanted})
+        values: NDArray[np.float32] = _of_head(dict(zip(names, found, strict=True)), np.stack)
+        return values
 
     return forward
 
@@ -266,12 +305,6 @@ def _inputs(batch: PaddedBatch) -> dict[str, NDArray[np.int64]]:
     """Return a batch under the names that graphs may have."""
     types = np.zeros_like(batch.ids) if batch.types is None else batch.types
     return {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": types}
-
-
-def _joined(outputs: Sequence[Any]) -> NDArray[np.float32]:
-    """Return the logits that a graph gives: of questions start and end may be outputs of their own."""
-    values: NDArray[np.float32] = outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
-    return values
 
 
 def onnx_runtime(directory: Path, threads: int, work: Path) -> Variants:
@@ -321,10 +354,13 @@ def openvino_forward(graph: Any) -> Forward:
     """Return a graph that OpenVINO has compiled as a `Forward`, for one request at a time."""
     request = graph.create_infer_request()
     wanted = {given.get_any_name() for given in graph.inputs}
+    names = [min(made.get_names() & _GIVEN, default="") for made in graph.outputs]  # the runtime adds names of its own
 
     def forward(batch: PaddedBatch) -> NDArray[np.float32]:
         inputs = {name: of for name, of in _inputs(batch).items() if name in wanted}
-        return _joined(list(request.infer(inputs, share_inputs=True, share_outputs=True).values()))
+        found = request.infer(inputs, share_inputs=True, share_outputs=True).values()
+        values: NDArray[np.float32] = _of_head(dict(zip(names, found, strict=True)), np.stack)
+        return values
 
     return forward
 

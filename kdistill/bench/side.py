@@ -15,6 +15,7 @@ from .other_runtimes import Forward, bucketed, forward_pass, padded
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from ..models.model import Model
+    from .outputs import KeptOutputs
 
 Logits = NDArray[np.float32]
 
@@ -31,11 +32,13 @@ class Side:
             call()
 
     @classmethod
-    def of_kdistill(cls, model: Model, dataset: Dataset, batch_size: int, singles: NDArray[np.int64]) -> Side:
+    def of_kdistill(
+        cls, model: Model, dataset: Dataset, batch_size: int, singles: NDArray[np.int64], *, kept: KeptOutputs
+    ) -> Side:
         def run() -> Logits:
             order = np.arange(len(dataset))
             cuts = range(batch_size, len(dataset), batch_size)
-            return np.concatenate([model.forward(dataset.batch(rows)[0]) for rows in np.split(order, cuts)])
+            return np.concatenate([kept(model.forward(dataset.batch(rows)[0])) for rows in np.split(order, cuts)])
 
         sentences = [dataset.ids[dataset.starts[row] : dataset.starts[row + 1]].tolist() for row in singles]
         return cls(run, [partial(model.forward, [ids]) for ids in sentences])
@@ -48,16 +51,16 @@ class Side:
         batch_size: int,
         singles: NDArray[np.int64],
         *,
-        num_labels: int,
-        per_token: bool,
+        kept: KeptOutputs,
     ) -> Side:
         batches = bucketed(dataset, batch_size)
         sentences = [padded(dataset, singles[i : i + 1]) for i in range(len(singles))]
-        starts = dataset.starts if per_token else None
-        return cls(
-            partial(forward_pass, forward, batches, num_labels, starts),
-            [partial(forward, sentence) for sentence in sentences],
-        )
+        starts = dataset.starts if kept.per_token else None
+
+        def run() -> Logits:
+            return forward_pass(lambda batch: kept(forward(batch)), batches, kept.width, starts)
+
+        return cls(run, [partial(forward, sentence) for sentence in sentences])
 
     def measure(self) -> None:
         started = time.perf_counter()

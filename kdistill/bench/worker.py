@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from .other_runtimes import Forward
+    from .outputs import KeptOutputs
     from .side import Side
 
 KDISTILL, PYTORCH, ONNX_RUNTIME, OPENVINO = "kdistill", "PyTorch", "ONNX Runtime", "OpenVINO"
@@ -39,7 +40,7 @@ class Job(NamedTuple):
         batch_size: of the passes in batches.
         singles: numbers of the rows that are evaluated one at a time, int64 (n,).
         threads: of the runtime.
-        num_labels, per_token: of the logits.
+        kept: of the outputs.
     """
 
     runtime: str
@@ -49,8 +50,7 @@ class Job(NamedTuple):
     batch_size: int
     singles: NDArray[np.int64]
     threads: int
-    num_labels: int
-    per_token: bool
+    kept: KeptOutputs
 
 
 def work() -> None:
@@ -105,11 +105,12 @@ def _loaded(job: Job) -> tuple[Callable[[], object], Callable[[], Side]]:
 
         set_num_threads(job.threads)
         model = load_model(job.path, language_models=True, dtype=job.dtype).freeze()
-        return lambda: model.forward(job.dataset.batch(np.array([0]))[0]), lambda: Side.of_kdistill(model, *given)
+        own = partial(Side.of_kdistill, model, *given, kept=job.kept)
+        return lambda: model.forward(job.dataset.batch(np.array([0]))[0]), own
     from .other_runtimes import padded
 
     forward = _forward(job)
-    peer = partial(Side.of_peer, forward, *given, num_labels=job.num_labels, per_token=job.per_token)
+    peer = partial(Side.of_peer, forward, *given, kept=job.kept)
     return lambda: forward(padded(job.dataset, np.array([0]))), peer
 
 

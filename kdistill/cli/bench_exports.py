@@ -17,7 +17,6 @@ from ..models.checkpoint import WEIGHTS_FILES
 from ..models.classes import BertForSequenceClassification
 from ..models.config import BertConfig, shape_of
 from ..models.configuration import CONFIG_FILE
-from ..models.head_names import MASKED
 from ..system.progress import Progress
 from ..text.classes import AutoTokenizer
 from ..train.arguments import TrainingArguments
@@ -32,8 +31,8 @@ def bench_exported(options: Namespace) -> dict[str, Any]:
         raise ValueError("--dtype is given beside --export, whose programs have a type each; leave it out")
     chosen = PROGRAMS if ALL in options.export else dict.fromkeys(options.export)
     with tempfile.TemporaryDirectory(prefix="kdistill-") as work:
-        subjects = [_subject("--model", options.model, options, Path(work))]
-        subjects += [_subject("--variants", name, options, Path(work)) for name in options.variants or ()]
+        names = (options.model, *(options.variants or ()))
+        subjects = [_subject(name, options, Path(work)) for name in names]
         with Progress("bench", unit="rounds", quiet=options.json) as progress:
             figures = bench_exports(
                 [(subject, [*chosen]) for subject in subjects], batch_size=options.batch_size, progress=progress
@@ -41,8 +40,8 @@ def bench_exported(options: Namespace) -> dict[str, Any]:
     return {"model": options.model} | figures
 
 
-def _subject(option: str, name: str, options: Namespace, work: Path) -> Subject:
-    """Return the model that an option names, with the rows as it reads them."""
+def _subject(name: str, options: Namespace, work: Path) -> Subject:
+    """Return the model of this name, with the rows as it reads them."""
     shape = shape_of(name)
     if shape is not None:
         model = BertForSequenceClassification(BertConfig(**shape))
@@ -50,8 +49,6 @@ def _subject(option: str, name: str, options: Namespace, work: Path) -> Subject:
         model.save_pretrained(directory)
         return Subject(name, directory, synthetic_rows(model.config, options.rows))
     loaded = load_model(name, language_models=True)
-    if loaded.config.embeds or loaded.head == MASKED:
-        raise ValueError(f"{option} {name} has no labels, and bench --export compares logits and accuracy of labels")
     directory = resolve(name, [[CONFIG_FILE], WEIGHTS_FILES])
     if options.data is None:
         return Subject(name, directory, synthetic_rows(loaded.config, options.rows))

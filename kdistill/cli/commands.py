@@ -16,7 +16,7 @@ from ..distill.hidden_cache import hidden_bytes
 from ..doctor.examination import Examination, examine, warn_at_start
 from ..models.auto import AutoConfig, load_model
 from ..models.classes import BertForSequenceClassification
-from ..models.config import BertConfig, shape_name, shape_of
+from ..models.config import BertConfig, shape_of
 from ..models.configuration import read_config
 from ..models.head_names import ENCODER, LABELLED, MASKED, named_head
 from ..models.layer_shapes import FIELDS
@@ -178,12 +178,6 @@ def bench(options: Namespace) -> Figures:
             model = load_model(options.model, language_models=True, dtype="float32")
     else:
         model = BertForSequenceClassification(BertConfig(**shape))
-    if model.config.embeds or model.head == MASKED:
-        work = "embeds texts" if model.config.embeds else "predicts hidden words"
-        raise ValueError(
-            f"--model {options.model} {work}, and bench compares logits of texts with those of other programs; measure "
-            f"its shape instead: --model {shape_name(model.config)}"
-        )
     if options.data is None:
         dataset = synthetic_rows(model.config, options.rows)
     else:

@@ -58,10 +58,21 @@ def load_model(
     Raises `ValueError` also for a config.json without `model_type`, which only a class can open.
     """
     directory, content = _found(path_or_id, settings, (CONFIG_FILE,), WEIGHTS_FILES, optional=OPTIONAL_FILES)
-    if head is None and named_head(content) is None and has_sentence_files(directory):
-        head = ENCODER  # also of a language model, such as all-mpnet-base-v2 calls itself
-    head = head or named_head(content, language_models=language_models)
+    head = head or _head_in(directory, content, language_models=language_models)
     return model_class(content, head).from_pretrained(directory, **settings)
+
+
+def answering_class(directory: str | os.PathLike[str]) -> type[Model]:
+    """Return the class as which `load_model` loads a directory whose model is to answer, language models included."""
+    found, content = _found(directory, {}, (CONFIG_FILE,), optional=OPTIONAL_FILES)
+    return model_class(content, _head_in(found, content, language_models=True))
+
+
+def _head_in(directory: Path, content: Mapping[str, Any], *, language_models: bool) -> str | None:
+    """Return the head that the files of a checkpoint give it; None: none."""
+    if named_head(content) is None and has_sentence_files(directory):
+        return ENCODER  # also of a language model, such as all-mpnet-base-v2 calls itself
+    return named_head(content, language_models=language_models)
 
 
 def load_trained(path_or_id: str | os.PathLike[str], **settings: Any) -> Model:

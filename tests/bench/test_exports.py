@@ -16,6 +16,7 @@ from support.small_texts import language_model
 import kdistill as kd
 from kdistill.bench import exports
 from kdistill.bench.other_runtimes import CannotRunError, load_torch, padded
+from kdistill.bench.outputs import KeptOutputs
 from kdistill.cli import main as cli
 from kdistill.data.dataset import Dataset
 
@@ -159,12 +160,14 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], words: list[str], message
     assert message in errors
 
 
-def test_a_variant_without_labels_is_called_by_its_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    language_model().save_pretrained(tmp_path / "words")
-    words = ("--model", "L1-H8-A2", "--variants", tmp_path / "words", "--rows", 3, "--export", "kdistill-float32")
-    status, _, errors = run(capsys, *words)
-    assert status == 2
-    assert f"--variants {tmp_path / 'words'} has no labels" in errors
+def test_few_words_of_a_language_model_are_kept_of_the_logits_of_all() -> None:
+    model = language_model(vocab_size=200)
+    kept = KeptOutputs.of(model)
+    logits = model.forward([[2, 5, 3]])
+    np.testing.assert_array_equal(kept(logits), logits[:, ::3])
+    assert (kept.width, kept.per_token) == (67, True)
+    assert kept(logits).base is None  # nothing holds the others in memory
+    assert KeptOutputs.of(small_model()) == (2, False, 1)
 
 
 def test_what_transformers_has_no_form_for_is_told_by_the_field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from support.small_run import write_pretrained, write_rows
 from support.small_texts import documents
 
 import kdistill as kd
+from kdistill.bench import bench, exports
 from kdistill.cli.main import main
 from kdistill.tasks.masked_lm import TASK
 
@@ -123,6 +125,22 @@ def test_masks_in_texts_are_filled(files: Path, model: Path, capsys: pytest.Capt
     assert lines == [{"index": 0, "words": one}, {"index": 1, "words": several}]
 
 
+def test_bench_measures_the_logits_of_all_words(
+    files: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (bench, exports):
+        monkeypatch.setattr(module, "ROUNDS", 1)
+    for package in ("torch", "onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, package, None)
+    on, data = ["bench", "--model", str(model), "--threads", "1"], ["--data", str(files / "dev.txt")]
+    programs = figures([*on, *data, "--dtype", "float32", "int8"], capsys)["programs"]
+    assert 0 < programs["kdistill int8"]["largest_difference"] < 1
+    for given, program in (([], "artefact"), (data, "kdistill-float32")):
+        (of,) = figures([*on, *given, "--export", program], capsys)["measured"]
+        assert of["rows_per_second"] > 0
+        assert (of["metrics"], of["metric"]) == ({}, None)
+
+
 def test_trials_of_a_search_have_one_teacher_in_several_threads(
     files: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,7 +175,6 @@ def test_what_a_language_model_cannot_do_is_refused(
         ),
         (["predict", *on, "--data", pairs], "pairs.tsv has pairs of texts (sentence1 and sentence2); name one column"),
         (["predict", *on, "--text", "good film [MASK]", "--max-length", "4"], "no [MASK] among its first 4 tokens"),
-        (["bench", *on], "predicts hidden words, and bench compares logits of texts"),
         (["serve", *on], "the model is one for masked-lm, and only classifiers of whole texts are served"),
         (["finetune", *train, "--num-labels", "2"], "--num-labels is 2, and hidden words have no labels; leave it out"),
         (["finetune", *train, "--label-column", "x"], "--label-column is 'x', and a language model reads texts alone"),
