@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import kdistill as kd
-from examples.pretrained import MINILM, fetch_pretrained
+from examples.pretrained import MINILM, MPNET, fetch_pretrained
 from kdistill.report.assessment import mcnemar
 
 from . import accuracy, common, first_hour, study_rows
@@ -35,24 +35,36 @@ SEEDS = (33, 34, 35)
 SHAPE, WIDER, COPIED, PRETRAINED = "L2-H128-A2", "L4-H256-A4", "L3-H384-A12", "paraphrase-minilm-l3"
 EQUAL_WORDS = f"{SHAPE}, equal words"
 """The shape, with a first layer that begins by looking at equal words; an experiment, see `looking_at_equal_words`."""
+SIX_LAYERS = "all-minilm-l6"
+"""L6-H384 pretrained: the model that teachers of 6 layers are made of, as a student."""
 SIX, TWELVE = "6 layers", "12 layers"
 PLAIN = "plain"
 EQUAL_WEIGHT = 0.75
+STUDIED = ("sst2", "banking77", "goemotions", "stsb", "wnut17")
+"""The data sets on which every size of a student, every kind of recipe and both teachers are tried."""
 METRICS = {"stsb": "pearson", "goemotions": "f1", "wnut17": "f1"}
 """Of what is not measured by its accuracy."""
 
 
-STUDENTS = (SHAPE, EQUAL_WORDS, WIDER, COPIED, PRETRAINED)
+STUDENTS = (SHAPE, EQUAL_WORDS, WIDER, COPIED, PRETRAINED, SIX_LAYERS)
 
 
 class Teacher(NamedTuple):
-    """How a teacher is fine-tuned, as options of `kdistill finetune`; None: a directory that is given instead."""
+    """How a teacher is fine-tuned.
+
+    Attributes:
+        options: of `kdistill finetune`.
+        given: a directory that is taken instead; None: it is fine-tuned.
+        pretrained: the model of PyPI that it begins with; None: that of the command.
+    """
 
     options: str
     given: Path | None = None
+    pretrained: str | None = None
 
 
 _FINETUNED = "--per-device-train-batch-size 32 --learning-rate 1e-4 --warmup-ratio 0.1 --seed 33 --bf16"
+_FINETUNED_TWELVE = "--per-device-train-batch-size 32 --learning-rate 2e-5 --warmup-ratio 0.1 --seed 33 --bf16"
 TEACHERS: Mapping[tuple[str, str], Teacher] = {
     ("stsb", SIX): Teacher(f"--num-train-epochs 4 --problem-type regression {_FINETUNED}"),
     ("banking77", SIX): Teacher(f"--num-train-epochs 6 {_FINETUNED}"),
@@ -61,6 +73,12 @@ TEACHERS: Mapping[tuple[str, str], Teacher] = {
     ("sst2", TWELVE): Teacher("", Path("build", "mpnet-sst2")),  # where benchmarks.mpnet_teacher leaves it
     ("goemotions", SIX): Teacher(f"--num-train-epochs 3 --problem-type multi_label_classification {_FINETUNED}"),
     ("wnut17", SIX): Teacher(f"--num-train-epochs 5 {_FINETUNED}"),
+    ("stsb", TWELVE): Teacher(f"--num-train-epochs 4 --problem-type regression {_FINETUNED_TWELVE}", None, MPNET),
+    ("banking77", TWELVE): Teacher(f"--num-train-epochs 6 {_FINETUNED_TWELVE}", None, MPNET),
+    ("goemotions", TWELVE): Teacher(
+        f"--num-train-epochs 3 --problem-type multi_label_classification {_FINETUNED_TWELVE}", None, MPNET
+    ),
+    ("wnut17", TWELVE): Teacher(f"--num-train-epochs 5 {_FINETUNED_TWELVE}", None, MPNET),
 }
 """By data set and name. A larger teacher is another name here, and the `teacher` of runs below."""
 
@@ -74,7 +92,7 @@ class Run(NamedTuple):
 
     Attributes:
         data: the data set, of `study_rows.NAMES`.
-        student: a shape, or `PRETRAINED`.
+        student: a shape, `PRETRAINED` or `SIX_LAYERS`.
         name: of the recipe.
         options: of `kdistill distill`.
         label_free: rows without a label that are added: of which kind, see `study_rows.LABEL_FREE`, and how many.
@@ -168,8 +186,70 @@ RUNS = (
     Run("wnut17", SHAPE, "24 copies", f"--augment 24 --num-train-epochs 6 {_NEW_LAYERS} {_NO_DROPOUT}"),
     Run("wnut17", PRETRAINED, PLAIN),
     Run("wnut17", PRETRAINED, "8 copies", f"--augment 8 --num-train-epochs 3 {_COPIED_LAYERS}"),
+    *(Run(data, PRETRAINED, PLAIN) for data in ("banking77", "goemotions")),
+    # Intermediate losses: relations between the words of the last layers, which no width or head stands against.
+    *(Run(data, SHAPE, "relations", "--matches minilm") for data in STUDIED),
+    *(Run(data, SHAPE, "last hidden states", "--matches distilbert") for data in STUDIED),
+    *(
+        Run(data, PRETRAINED, "relations", f"--matches minilm --num-train-epochs 3 {_COPIED_LAYERS}")
+        for data in STUDIED
+    ),
+    # Rows without a label, as near to the task as other data sets have them.
+    Run(
+        "banking77",
+        SHAPE,
+        "8 copies, 18,000 queries",
+        f"--augment 8 --num-train-epochs 6 {_NEW_LAYERS} {_NO_DROPOUT}",
+        ("queries", 18_000),
+    ),
+    Run(
+        "goemotions",
+        SHAPE,
+        "8 copies, 40,000 sentences",
+        f"--augment 8 --num-train-epochs 4 --temperature 1 {_NEW_LAYERS} {_NO_DROPOUT}",
+        ("sentences", 40_000),
+    ),
+    Run(
+        "wnut17",
+        SHAPE,
+        "24 copies, 40,000 comments",
+        f"--augment 24 --num-train-epochs 6 {_NEW_LAYERS} {_NO_DROPOUT}",
+        ("comments", 40_000),
+    ),
+    # Wider and pretrained students, with and without copies, where they are not above.
+    *(Run(data, WIDER, PLAIN) for data in ("banking77", "goemotions", "wnut17")),
+    Run("banking77", WIDER, "24 copies", f"--augment 24 --num-train-epochs 3 {_NEW_LAYERS} {_NO_DROPOUT}"),
+    Run(
+        "goemotions", WIDER, "8 copies", f"--augment 8 --num-train-epochs 3 --temperature 1 {_NEW_LAYERS} {_NO_DROPOUT}"
+    ),
+    Run("wnut17", WIDER, "24 copies", f"--augment 24 --num-train-epochs 3 {_NEW_LAYERS} {_NO_DROPOUT}"),
+    *(
+        Run(data, PRETRAINED, "4 copies", f"--augment 4 --num-train-epochs 3 {_COPIED_LAYERS}")
+        for data in ("banking77", "goemotions", "stsb")
+    ),
+    # 6 layers as a student, of teachers that are no smaller.
+    *(Run(data, SIX_LAYERS, PLAIN) for data in STUDIED),
+    *(Run(data, SIX_LAYERS, "4 copies", f"--augment 4 --num-train-epochs 3 {_COPIED_LAYERS}") for data in STUDIED),
+    # From teachers of 12 layers; that of SST-2 is above.
+    *(Run(data, SHAPE, PLAIN, teacher=TWELVE) for data in STUDIED if data != "sst2"),
+    *(
+        Run(
+            data,
+            SHAPE,
+            "8 copies",
+            f"--augment 8 --num-train-epochs 6 {_NEW_LAYERS} {_NO_DROPOUT}",
+            teacher=TWELVE,
+        )
+        for data in STUDIED
+        if data != "sst2"
+    ),
+    *(Run(data, SIX_LAYERS, PLAIN, teacher=TWELVE) for data in STUDIED),
+    *(
+        Run(data, SIX_LAYERS, "4 copies", f"--augment 4 --num-train-epochs 3 {_COPIED_LAYERS}", teacher=TWELVE)
+        for data in STUDIED
+    ),
 )
-"""In the order in which they are made. Intermediate losses are options of `kdistill distill` like any other."""
+"""In the order in which they are made."""
 
 
 class Study:
@@ -197,13 +277,14 @@ class Study:
             return teacher.given or directory
         unfinished = directory.with_name(f"unfinished-{directory.name}")
         shutil.rmtree(unfinished, ignore_errors=True)
-        files = self.files(data)
+        files, name = self.files(data), teacher.pretrained
+        model = self._options.model if name is None else fetch_pretrained(Path("build", "pretrained", name), name)
         words = ("--train", str(files.fit), "--eval", str(files.held_out), "--output-dir", str(unfinished))
         threads = ("--threads", str(self._options.threads))
         first_hour.run(
             "finetune",
             "--model",
-            str(self._options.model),
+            str(model),
             *words,
             *threads,
             *accuracy.LAST_EPOCH,
@@ -248,7 +329,8 @@ class Study:
         train = study_rows.with_label_free(source, *run.label_free, options.data_dir, options.model)
         teacher = self.teacher(run.data, run.teacher)
         inputs = argparse.Namespace(teacher=teacher, train=train, eval=files.held_out, threads=options.threads)
-        student = str(common.SHARED / "models" / PRETRAINED) if run.student == PRETRAINED else run.student
+        pretrained = {PRETRAINED: common.SHARED / "models" / PRETRAINED, SIX_LAYERS: options.model}
+        student = str(pretrained.get(run.student, run.student))
         if run.student == EQUAL_WORDS:
             start = options.results / "starts" / model.name
             looking_at_equal_words(teacher, start, seed)

@@ -135,13 +135,40 @@ def texts_from_elsewhere(directory: Path, data: Path, pretrained: Path, count: i
         pretrained: not used.
         count: at most so many, the first.
     """
-    known = {text for path in directory.glob("*.jsonl") for row in read(path) for text in texts_of(row)}
-    comments = _table(data / "goemotions" / "train.tsv", ("text", "labels", "id"), delimiter="\t")
     reviews = _table(
         data / "uci_sentiment" / "yelp_labelled.txt", ("text", "label"), delimiter="\t", quoting=csv.QUOTE_NONE
     )
-    texts = dict.fromkeys(row["text"].strip().lower() for row in (*reviews, *comments))
-    return [{"text": text} for text in texts if text not in known][:count]
+    texts = [row["text"] for row in (*reviews, *_comments(data))]
+    return [{"text": text} for text in _new(directory, [text.strip().lower() for text in texts])[:count]]
+
+
+def queries_from_elsewhere(directory: Path, data: Path, pretrained: Path, count: int) -> list[Row]:
+    """Return what people ask an assistant for in CLINC150, as rows without a label; arguments as above."""
+    content = json.loads((data / "clinc150" / "train_val.json").read_text(encoding="utf-8"))
+    texts = [text for part in ("train", "oos_train", "val") for text, _ in content[part]]
+    return [{"text": text} for text in _new(directory, texts)[:count]]
+
+
+def sentences_from_elsewhere(directory: Path, data: Path, pretrained: Path, count: int) -> list[Row]:
+    """Return the sentences of SST-2's training rows and their phrases, likewise: the longest, which are sentences."""
+    table = _table(data / "SST-2" / "train.tsv", (), delimiter="\t", quoting=csv.QUOTE_NONE)
+    texts = sorted((row["sentence"].strip() for row in table), key=lambda text: -len(text.split()))
+    return [{"text": text} for text in _new(directory, texts)[:count]]
+
+
+def comments_in_words(directory: Path, data: Path, pretrained: Path, count: int) -> list[Row]:
+    """Return the comments of GoEmotions as rows of words without tags; arguments as above."""
+    return [{"tokens": row["text"].split()} for row in _comments(data) if row["text"].split()][:count]
+
+
+def _comments(data: Path) -> list[dict[str, str]]:
+    return _table(data / "goemotions" / "train.tsv", ("text", "labels", "id"), delimiter="\t")
+
+
+def _new(directory: Path, texts: Iterable[str]) -> list[str]:
+    """Return different texts, in their order, without those of a data set."""
+    known = {text for path in directory.glob("*.jsonl") for row in read(path) for text in texts_of(row)}
+    return [text for text in dict.fromkeys(texts) if text.strip().lower() not in known]
 
 
 def pairs_of_sentences(directory: Path, data: Path, pretrained: Path, count: int, *, nearest: int = 0) -> list[Row]:
@@ -186,6 +213,9 @@ LABEL_FREE: Mapping[str, Callable[[Path, Path, Path, int], list[Row]]] = {
     "pairs": pairs_of_sentences,
     "near pairs": partial(pairs_of_sentences, nearest=NEAREST),
     "texts": texts_from_elsewhere,
+    "queries": queries_from_elsewhere,
+    "sentences": sentences_from_elsewhere,
+    "comments": comments_in_words,
 }
 """Rows without a label, by what they are called in the names of runs."""
 NAMES = tuple(_PARTS)
