@@ -203,6 +203,37 @@ def test_the_bits_do_not_depend_on_the_number_of_threads() -> None:
         np.testing.assert_array_equal(other[2], found[0][2])
 
 
+def test_a_row_has_the_bits_of_its_losses_at_any_place_of_the_batch() -> None:
+    """What the losses give back for a row; the sums over rows that come of it are the same but for their roundings."""
+    teacher, student = wide_model(**TEACHER, seed=1), wide_model(**STUDENT, seed=2)
+    found, _ = matching(teacher, student, TOGETHER)
+    assert found.auxiliary is not None  # there are projections
+    batch, order = kd.pack(random_rows([40, 3, 17, 38, 1, 9], student.config)[0]), np.array([5, 2, 0, 4, 3, 1])
+    turned = Batch(*kd_take(batch, order))
+    ours, theirs = _by_row(student, found, batch), _by_row(student, found, turned)
+    for place, row in enumerate(order):
+        for tap, gradient in ours[row].items():
+            np.testing.assert_array_equal(theirs[place][tap], gradient, err_msg=f"row {row}, {tap}")
+    (loss, *gradients), (loss_turned, *others) = (learned(student, found, of) for of in (batch, turned))
+    assert loss_turned == pytest.approx(loss, rel=1e-6)
+    for of_turned, of_batch in zip(others, gradients, strict=True):
+        np.testing.assert_allclose(of_turned, of_batch, rtol=0, atol=1e-6 * np.abs(of_batch).max())
+
+
+def _by_row(model: Model, found: Matching, batch: Batch) -> list[dict[Any, NDArray[Any]]]:
+    """The gradient by each tap of the student, of each row of the batch."""
+    lengths = np.diff(batch.starts)
+    found.begin_step(0, lengths)
+    taps = model.forward(batch, train=True, taps=found.taps)[1]
+    by_row: list[dict[Any, NDArray[Any]]] = [{} for _ in lengths]
+    for tap, gradient in found(batch, taps, np.arange(len(lengths))).gradients.items():
+        # Scores are (heads, n, n) of each row.
+        sizes = model.config.num_attention_heads * lengths**2 if tap[0] == "scores" else lengths
+        for row, piece in zip(by_row, np.split(gradient, np.cumsum(sizes)[:-1]), strict=True):
+            row[tap] = piece
+    return by_row
+
+
 # ---- what does not fit the models
 
 
