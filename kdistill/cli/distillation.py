@@ -21,6 +21,7 @@ from ..models.configuration import Config, read_config
 from ..models.head_names import MASKED, named_head
 from ..models.loading import RandomWeights
 from ..models.model import Model
+from ..models.vocabularies import common_tokens
 from ..system.progress import Progress
 from ..tasks.registry import task_option
 from ..text.classes import AutoTokenizer
@@ -31,7 +32,7 @@ from ..train.presets import STUDENT_PRESETS
 from ..train.stages import predictions_count
 from ..trainers import DistillationTrainer
 from .given import GivenParts
-from .inputs import dataset_of, dropout_of, label_table, provenance_of, rows_file, task_of
+from .inputs import dataset_of, dropout_of, label_table, provenance_of, rows_file, task_of, vocabulary_of
 from .run_files import RunFiles
 from .task import (
     check_labels_are_meant,
@@ -62,14 +63,7 @@ def parts_of(options: Namespace, args: DistillationTrainingArguments) -> Distill
             f"--recipe is {recipe}, whose student {STUDENT_PRESETS[recipe].student} is made of the --teacher, and none "
             "is given; expected --teacher MODEL, or the --student to train"
         )
-    if options.teacher:
-        if options.tokenizer is not None:
-            raise ValueError(
-                f"--tokenizer is {options.tokenizer}, and a student of a --teacher has its own or the teacher's; leave "
-                "it out"
-            )
-        return DistillationParts(options, args)
-    return GivenParts(options, args)
+    return DistillationParts(options, args) if options.teacher else GivenParts(options, args)
 
 
 class DistillationParts:
@@ -138,15 +132,33 @@ class DistillationParts:
         """The student and its tokenizer when it is a checkpoint; None when it is a shape."""
         if self._shape is not None:
             return None
+        if self._options.tokenizer is not None:
+            raise ValueError(
+                f"--tokenizer is {self._options.tokenizer}, and the student {self._options.student} has its own; leave "
+                "it out"
+            )
         student, tokenizer = _load_student(self._options, self.teacher, self.teacher_tokenizers[0], self.args.seed)
         for teacher in self.teachers:
             student.config = read_as_teacher(student.config, teacher.config)
         return student, tokenizer
 
-    @property
+    @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """The student's tokenizer."""
-        return self.teacher_tokenizers[0] if self._loaded_student is None else self._loaded_student[1]
+        """The student's tokenizer: its own, and of a shape that of `--tokenizer`, or the teacher's."""
+        if self._loaded_student is not None:
+            return self._loaded_student[1]
+        given = self._options.tokenizer
+        return self.teacher_tokenizers[0] if given is None else AutoTokenizer.from_pretrained(given)
+
+    @cached_property
+    def _vocabularies(self) -> dict[str, Any]:
+        """Those of a student of a shape and of its teacher, where `--tokenizer` gives the student another one."""
+        if self._options.tokenizer is None:
+            return {}
+        return {
+            "vocabulary": self.tokenizer.get_vocab(),
+            "teacher_vocabulary": self.teacher_tokenizers[0].get_vocab(),
+        }
 
     @cached_property
     def config(self) -> Config:
@@ -154,12 +166,22 @@ class DistillationParts:
         if self._loaded_student is not None:
             return self._loaded_student[0].config
         assert self._shape is not None
-        config = student_config(self.teacher.config, self._shape, **dropout_of(self._options))
-        if config.model_type != self.teacher.config.model_type:
-            Progress("student", unit="models", quiet=self.args.disable_tqdm).write(
-                f"the student of this shape is a {config.kind}: the teacher's embeddings, those of "
-                f"{self.teacher.config.kind}, have a width of their own, and the student's are made of them"
+        teacher, why = self.teacher.config, None
+        own = vocabulary_of(self.tokenizer) if self._vocabularies else None
+        config = student_config(teacher, self._shape, own, **dropout_of(self._options))
+        if self._vocabularies:
+            why = (
+                f"it has another vocabulary than its teacher; {len(common_tokens(**self._vocabularies).ours):,} of "
+                f"{config.vocab_size:,} tokens take the embeddings of the same tokens there"
             )
+        elif config.model_type != teacher.model_type:
+            why = (
+                f"the teacher's embeddings, those of {teacher.kind}, have a width of their own, and the student's are "
+                "made of them"
+            )
+        if why is not None:
+            told = f"the student of this shape is a {config.kind}: {why}"
+            Progress("student", unit="models", quiet=self.args.disable_tqdm).write(told)
         return config
 
     @cached_property
@@ -204,7 +226,9 @@ class DistillationParts:
             token_counts = self.train.token_counts(self.config.vocab_size)
             student_class = model_class(self.config.to_dict(), teacher.head)
             config = self.config.replace(**self._dropout_of_recipe())
-            student = student_class.from_teacher(teacher, config, token_counts=token_counts, seed=args.seed)
+            student = student_class.from_teacher(
+                teacher, config, token_counts=token_counts, seed=args.seed, **self._vocabularies
+            )
         return DistillationTrainer(
             None if for_search else student,
             args,

@@ -30,6 +30,7 @@ from .inputs import (
     rows_file,
     rows_to_learn,
     task_of,
+    vocabulary_of,
 )
 from .run_files import RunFiles
 from .task import (
@@ -129,12 +130,7 @@ class GivenParts:
         options, tokenizer = self._options, self.tokenizer
         shape = shape_of(options.student)
         assert shape is not None
-        config: Config = BertConfig(
-            vocab_size=len(tokenizer),
-            pad_token_id=getattr(tokenizer, "pad_token_id", None) or 0,
-            **shape,
-            **dropout_of(options),
-        ).with_head(self._head)
+        config: Config = BertConfig(**vocabulary_of(tokenizer), **shape, **dropout_of(options)).with_head(self._head)
         if self._head == ENCODER:
             config = config.replace(pooling="mean")
         else:

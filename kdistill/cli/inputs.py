@@ -141,6 +141,11 @@ def _of_one_process(options: Namespace) -> str:
     return "" if size == 1 else f" --gradient-accumulation-steps {size * each}"
 
 
+def vocabulary_of(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    """Return the fields of the configuration of a new model that has this tokenizer."""
+    return {"vocab_size": len(tokenizer), "pad_token_id": getattr(tokenizer, "pad_token_id", None) or 0}
+
+
 def provenance_of(options: Namespace, *, started_from: str | None) -> Provenance:
     """Return the names of the inputs for the model card, and the command that repeats the run."""
     teachers: list[str] = getattr(options, "teacher", None) or []

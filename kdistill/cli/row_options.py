@@ -66,7 +66,8 @@ def add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         group.add_argument(
             "--tokenizer",
             metavar="MODEL",
-            help="without --teacher, the model whose tokenizer a student of a shape gets",
+            help="the model whose tokenizer a student of a shape gets: a BERT, with the --teacher's embeddings of the "
+            "tokens that both know (default: the --teacher's; needed without one)",
         )
         group.add_argument(
             "--student",

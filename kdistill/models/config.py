@@ -124,24 +124,31 @@ def is_own_shape(name: str) -> bool:
     return name in (OWN, HALF) and not Path(name).is_dir()
 
 
-def student_config(teacher: Config, shape: Mapping[str, Any], **dropout: Any) -> Config:
+def student_config(
+    teacher: Config, shape: Mapping[str, Any], vocabulary: Mapping[str, int] | None = None, **dropout: Any
+) -> Config:
     """Return the configuration of a student of this shape, which reads what its teacher does.
 
     It is of the teacher's architecture. A BERT is made where a product stands behind the teacher's tables (ALBERT, most
-    of ELECTRA), since tables so narrow cannot be taken from it; its dropout is then the usual one of BERT.
+    of ELECTRA), since tables so narrow cannot be taken from it, and where the student has a vocabulary of its own; its
+    dropout is then the usual one of BERT.
 
     Args:
         teacher: the teacher's configuration.
         shape: see `shape_of`.
+        vocabulary: `vocab_size` and `pad_token_id` of a student with another tokenizer; None: it has the teacher's.
         dropout: the rates that are given.
     """
     shape = {**dict.fromkeys(FIELDS), **shape}  # a shape says nothing of layers that differ
-    if not ARCHITECTURES[teacher.model_type].encoder(teacher).get("embedding_width"):
+    narrow = ARCHITECTURES[teacher.model_type].encoder(teacher).get("embedding_width")
+    if not narrow and vocabulary is None:
         tables = {name: shape["hidden_size"] for name in teacher.more_sizes if name == "embedding_size"}
         return teacher.replace(**shape, **tables, **dropout)
     alike: dict[str, Any] = {name: getattr(teacher, name) for name in _OF_STUDENT}
+    if vocabulary is not None:  # the tokenizer may mark the second text of a pair, though the teacher's does not
+        alike |= {"type_vocab_size": BertConfig.type_vocab_size, **vocabulary}
     config = BertConfig(**alike, max_position_embeddings=teacher.max_tokens, **shape, **dropout)
-    return config.with_trained(teacher.trained_with).with_head(teacher.head)
+    return config.with_trained(teacher.trained_with).with_head(teacher.head).with_pooling(teacher.pooling)
 
 
 def same_but_for_padding(vocab_size: int, other: int) -> bool:
