@@ -132,7 +132,7 @@ def test_bench_measures_the_logits_of_all_words(
         monkeypatch.setattr(module, "ROUNDS", 1)
     for package in ("torch", "onnxruntime", "openvino"):
         monkeypatch.setitem(sys.modules, package, None)
-    on, data = ["bench", "--model", str(model), "--threads", "1"], ["--data", str(files / "dev.txt")]
+    on, data = ["bench", "--model", str(model), "--threads", "1", "--rows", "40"], ["--data", str(files / "dev.txt")]
     programs = figures([*on, *data, "--dtype", "float32", "int8"], capsys)["programs"]
     assert 0 < programs["kdistill int8"]["largest_difference"] < 1
     for given, program in (([], "artefact"), (data, "kdistill-float32")):
