@@ -20,7 +20,7 @@ import kdistill as kd
 from kdistill import _core
 from kdistill.bench.bench import PAUSE_SECONDS
 from kdistill.data.dataset import Dataset, as_dataset
-from kdistill.distill.cache import row_keys
+from kdistill.distill.row_keys import row_keys
 from kdistill.models.flops import peak_flops
 from kdistill.system.cpu import cpu_name
 

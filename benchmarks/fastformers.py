@@ -320,12 +320,10 @@ def measure(options: argparse.Namespace) -> None:
     asked = asked if options.threads == 1 else [(teacher, (BASELINE,)), *asked]
     of_teacher = kept_steps(TEACHER, asked)
     best_threads = teacher._replace(threads=baseline_of(of_teacher)["threads"])
-    steps, all_figures = lines_of(of_teacher), [*of_teacher]
-    for student in options.students:
-        of_models = steps_of(models[student.name], options.threads)
-        of_student = kept_steps(student.name, [(best_threads, (BASELINE,)), *of_models])
-        steps += lines_of(of_student)[1:]
-        all_figures += of_student
+    of_models = [step for student in options.students for step in steps_of(models[student.name], options.threads)]
+    names = " ".join(student.name for student in options.students)
+    of_students = kept_steps(names, [(best_threads, (BASELINE,)), *of_models])
+    steps, all_figures = [*lines_of(of_teacher), *lines_of(of_students)[1:]], [*of_teacher, *of_students]
     left_out = [of for of in all_figures if "left_out" in of]
     operations = {
         of.name: forward_flops(kd.AutoConfig.from_pretrained(of.directory), of.rows.lengths)
