@@ -303,6 +303,7 @@ def threads_of(step: Mapping[str, Any]) -> str:
 def measure(options: argparse.Namespace) -> None:
     """Make all models, measure them and report."""
     chain, kept = Chain(options), KeptRuns(options.results / "figures")
+    students = [student for student in STUDENTS if student.name in options.students]
     settings = {name: getattr(options, name) for name in ("threads", "eval_rows", "batch_size")}
     settings["teacher"] = str(options.teacher)
 
@@ -312,16 +313,16 @@ def measure(options: argparse.Namespace) -> None:
         return found
 
     # The smallest first, for it is made in minutes; the table begins with the largest.
-    made = {student.name: chain.models(student) for student in reversed(options.students)}
+    made = {student.name: chain.models(student) for student in reversed(students)}
     models = {TEACHER: subjects({TEACHER: options.teacher}, options)}
-    models |= {of.name: subjects(made[of.name], options) for of in options.students}
+    models |= {of.name: subjects(made[of.name], options) for of in students}
     teacher = models[TEACHER][TEACHER]
     asked: Asked = [(teacher._replace(threads=options.threads), (BASELINE, *OF_TEACHER))]
     asked = asked if options.threads == 1 else [(teacher, (BASELINE,)), *asked]
     of_teacher = kept_steps(TEACHER, asked)
     best_threads = teacher._replace(threads=baseline_of(of_teacher)["threads"])
-    of_models = [step for student in options.students for step in steps_of(models[student.name], options.threads)]
-    names = " ".join(student.name for student in options.students)
+    of_models = [step for student in students for step in steps_of(models[student.name], options.threads)]
+    names = " ".join(student.name for student in students)
     of_students = kept_steps(names, [(best_threads, (BASELINE,)), *of_models])
     steps, all_figures = [*lines_of(of_teacher), *lines_of(of_students)[1:]], [*of_teacher, *of_students]
     left_out = [of for of in all_figures if "left_out" in of]
@@ -378,7 +379,6 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("build", "fastformers"), help="where models are kept")
     options = parser.parse_args()
     os.environ.setdefault("KDISTILL_CACHE", str(options.results / "cache"))
-    options.students = [of for of in STUDENTS if of.name in options.students]
     kd.set_num_threads(options.threads)
     measure(options)
 
