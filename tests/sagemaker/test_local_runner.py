@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.small_job import HYPERPARAMETERS, failure_of, model_of, run_apart, write_channels
+from support.small_job import (
+    HYPERPARAMETERS,
+    MODEL,
+    channel_directories,
+    failure_of,
+    model_of,
+    run_apart,
+    write_channels,
+)
 
 from kdistill.sagemaker.container import Container
 from kdistill.sagemaker.local import as_string, lay_out, main, run_job
@@ -83,13 +91,30 @@ def test_the_variables_are_those_of_the_toolkit(tmp_path: Path, monkeypatch: pyt
     assert Container.of(seen).channels == {name: base / "input" / "data" / name for name in ("train", "validation")}
 
 
+def stop_in_training(command: list[str], number: signal.Signals) -> tuple[int, str]:
+    """Start the runner, signal it when the job prints its first loss; return its status and the rest of its log.
+
+    A number of seconds would not do: on a fast machine the job is done before they are over.
+    """
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("{'loss'"):
+                break
+        process.send_signal(number)
+        rest = process.communicate(timeout=60)[0]
+    return process.returncode, rest
+
+
 def test_a_job_that_is_stopped_goes_on_in_the_same_tree(tmp_path: Path) -> None:
     """Model and output are new at each start, the checkpoints stay."""
-    channels, given = write_channels(tmp_path / "inputs"), {**HYPERPARAMETERS, "epochs": "20"}
+    given = {**HYPERPARAMETERS, "epochs": "40"}
+    command = [*COMMAND, *words(tmp_path, given)]
+    channels = channel_directories(tmp_path / "inputs")
     assert run_apart(tmp_path / "whole", given, channels)[0] == 0
-    seconds = 1.0
-    status, _ = run_apart(tmp_path / "job", given, channels, stop_after=seconds)
-    assert status == 143
+    status, log = stop_in_training(command, signal.SIGTERM)
+    assert status == 143, log
+    assert not (tmp_path / "job" / "model" / MODEL).exists()
     (tmp_path / "job" / "model" / "old").touch()
     (tmp_path / "job" / "output" / "failure").write_text("old")
     status, log = run_apart(tmp_path / "job", given, channels)
@@ -102,14 +127,8 @@ def test_a_job_that_is_stopped_goes_on_in_the_same_tree(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_the_runner_goes_to_the_job(tmp_path: Path, number: signal.Signals, status: int) -> None:
     command = [*COMMAND, *words(tmp_path, {**HYPERPARAMETERS, "epochs": "1000"})]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("{'loss'"):
-                break
-        process.send_signal(number)
-        rest = process.communicate(timeout=60)[0]
-    assert process.returncode == status
+    found, rest = stop_in_training(command, number)
+    assert found == status
     assert "kdistill: interrupted; started again, the job goes on from its checkpoints" in rest
 
 
