@@ -50,7 +50,7 @@ _KEPT = (
     *("--no-load-best-model-at-end", "--eval-strategy", "epoch", "--resume", "--disable-tqdm"),
 )
 _PRETRAINED = "--per-device-train-batch-size 32 --warmup-ratio 0.1 --alpha 0.2 --temperature 2 --bf16"
-_NEW = "--per-device-train-batch-size 64 --warmup-ratio 0.1 --alpha 0.5 --temperature 4 --augment 2"
+_NEW = "--per-device-train-batch-size 64 --warmup-ratio 0.1 --alpha 0.5 --temperature 4 --augment 8"
 _NO_DROPOUT = "--hidden-dropout-prob 0 --attention-probs-dropout-prob 0"  # which the model keeps
 
 
@@ -119,10 +119,10 @@ STUDENTS = (
     Student(
         "L6-H384",
         _pretrained,
-        f"--num-train-epochs 1 --learning-rate 1e-4 --augment 2 {_PRETRAINED}",
+        f"--num-train-epochs 1 --learning-rate 1e-4 --augment 8 {_PRETRAINED} {_NO_DROPOUT}",
         0.5,
         0.25,
-        f"--num-train-epochs 1 --learning-rate 1e-4 --augment 2 {_PRETRAINED}",
+        f"--num-train-epochs 1 --learning-rate 1e-4 --augment 4 {_PRETRAINED}",
     ),
     Student(
         "L2-H128",
