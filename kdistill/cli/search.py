@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from ..report.report import Subject
 from ..report.summary import compare_search
+from ..search.space import given_in_space
 from ..search.study import BestRun, best_run_of, import_optuna, outcomes
 from ..system.files import atomic_write
 from ..train.arguments import DistillationTrainingArguments
@@ -39,8 +41,9 @@ def _search(args: DistillationTrainingArguments, options: Namespace) -> dict[str
     path = Path(args.output_dir, BEST_RUN_FILE)
     if os.path.lexists(path) and not _is_best_run(path):
         raise FileExistsError(f"{path} exists, and no search wrote it; move it, or choose another --output-dir")
-    trainer = parts_of(options, args).trainer(for_search=True)
     given = {name: getattr(options, name) for name in SEARCH_OPTIONS if hasattr(options, name)}
+    _warn_of_given(args, given.get("hp_space"))
+    trainer = parts_of(options, args).trainer(for_search=True)
     try:
         best = trainer.hyperparameter_search(**given)
         assert isinstance(best, BestRun)
@@ -51,6 +54,16 @@ def _search(args: DistillationTrainingArguments, options: Namespace) -> dict[str
         if trainer.study is not None:
             options.interrupted = _kept_of_search(path, trainer, args)
         raise
+
+
+def _warn_of_given(args: DistillationTrainingArguments, space: str | None) -> None:
+    """Warn of options that no trial uses. In Python a run may use them, before the search or after it."""
+    for name in [] if space is None else given_in_space(space, args):
+        warnings.warn(
+            f"--{name.replace('_', '-')} {getattr(args, name)} has no effect here: --hp-space {space} varies {name}, "
+            "and each trial has the value that the search draws; leave one of the two out",
+            stacklevel=2,
+        )
 
 
 def _figures_of(

@@ -141,11 +141,26 @@ def warn_of_arguments_without_effect(
         stacklevel: of the warning, as in `warnings.warn`.
         of_a_command: look for those that have no effect in a command alone.
     """
-    known, left = {field.name for field in fields(args)}, list(given)
+    reasons = without_effect(args, given, of_a_command=of_a_command)
+    for reason in dict.fromkeys(reasons.values()):
+        named = [name for name, of_name in reasons.items() if of_name == reason]
+        verb = "has" if len(named) == 1 else "have"
+        warnings.warn(f"{', '.join(named)} {verb} no effect here: {reason}", stacklevel=stacklevel + 1)
+
+
+def without_effect(args: Any, names: Iterable[str], *, of_a_command: bool = False) -> dict[str, str]:
+    """Return those of the arguments `names` that have no effect beside the others in `args`, with a clause about why.
+
+    Args:
+        args: the training arguments.
+        names: names of arguments.
+        of_a_command: look for those that have no effect in a command alone.
+    """
+    known, asked = {field.name for field in fields(args)}, set(names)
+    reasons: dict[str, str] = {}
     for rule in _RULES_OF_COMMANDS if of_a_command else _RULES:
         # A class of arguments may lack those that a rule is about.
-        named = [name for name in rule.names if name in left and name in known]
+        named = [name for name in rule.names if name in asked & known and name not in reasons]
         if named and rule.is_so(args):
-            verb = "has" if len(named) == 1 else "have"
-            warnings.warn(f"{', '.join(named)} {verb} no effect here: {rule.reason}", stacklevel=stacklevel + 1)
-            left = [name for name in left if name not in named]
+            reasons |= dict.fromkeys(named, rule.reason)
+    return reasons
