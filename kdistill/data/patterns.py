@@ -5,12 +5,15 @@ from __future__ import annotations
 import glob
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import overload
+from typing import Any, overload
 
 from ..system.names import listing
+from .class_names import LABEL_NAMES
+from .label_values import as_integer, is_list, is_missing
 from .table import Table
 
 
@@ -28,6 +31,17 @@ def matching_paths(pattern: str) -> list[str]:
     return found or [pattern]
 
 
+def check_each_once(paths: Sequence[str]) -> None:
+    """Raise `ValueError` for a file that several names and patterns together stand for more than once."""
+    times = Counter(map(os.path.abspath, paths))  # of Path, `absolute` keeps ".."
+    for path in paths:
+        if (often := times[os.path.abspath(path)]) > 1:  # noqa: PTH100
+            raise ValueError(
+                f"{path} is named {often} times, by itself or by a pattern, and each of its rows would be read "
+                f"{often} times; name each file once"
+            )
+
+
 def is_pattern(path: str) -> bool:
     """Return whether a path that is not there is a pattern, which then stands for no file."""
     return glob.has_magic(path) and not os.path.lexists(path)
@@ -42,7 +56,8 @@ def joined(tables: Sequence[Table], source: str, *, may_lack: bool = False) -> T
         may_lack: whether rows leave out what they do not have, as those of JSON do: it is then None in the result.
 
     Raises:
-        ValueError: a table has other columns than the first one, or other names for the labels in one.
+        ValueError: a table has other columns than the first one, or other names for the labels in one, or numbers in
+            one whose labels have names in others.
     """
     if len(tables) == 1:
         return tables[0]
@@ -62,10 +77,36 @@ def joined(tables: Sequence[Table], source: str, *, may_lack: bool = False) -> T
                     f"{table.source} calls the labels in {column!r} {listing(called)}; the files before it call them "
                     f"{listing(class_names[column])}"
                 )
+    _check_all_are_named(tables, class_names)
     columns = {
         name: [value for table in tables for value in table.columns.get(name, [None] * len(table))] for name in names
     }
     return Table(source, columns, _Places(tables), class_names)
+
+
+def _check_all_are_named(tables: Sequence[Table], class_names: Mapping[str, Sequence[str]]) -> None:
+    """Raise `ValueError` for a table that numbers labels which have names in other tables, and does not say which.
+
+    Texts mean the labels of these names; a number would mean the one at this place in the list of another file.
+    """
+    for column, called in class_names.items():
+        for table in tables:
+            if column in table.class_names:
+                continue
+            labels = table.columns.get(column, ())
+            row = next((row for row, label in enumerate(labels) if _has_number(label)), None)
+            if row is not None or (column == LABEL_NAMES and len(table)):
+                what = "the teacher's answers" if row is None else f"{labels[row]!r} in {column!r}"
+                raise ValueError(
+                    f"{table.where(row or 0)}: no names say what {what} means, and another file calls these labels "
+                    f"{listing(called)}; expected the same names in all files (metadata of Parquet), or texts"
+                )
+
+
+def _has_number(label: Any) -> bool:
+    if is_list(label):
+        return any(map(_has_number, label))
+    return not is_missing(label) and as_integer(label) is not None
 
 
 class _Places(Sequence[str]):

@@ -12,7 +12,7 @@ from typing import Any
 from ..system.names import did_you_mean, listing
 from .class_names import class_names_of_features
 from .files import KINDS, FileFormat, are_token_files, file_and_field, read_file, read_files
-from .patterns import joined, matching_paths
+from .patterns import check_each_once, joined, matching_paths
 from .split_slices import parse_split
 from .table import DatasetDict, Table
 from .token_files import TokenFiles
@@ -206,6 +206,7 @@ def _matching(directory: Path, files: DataFiles) -> list[Path]:
         if not file_and_field(found[0])[0].exists():
             raise FileNotFoundError(f"there is no file {str(path)!r}; expected a {KINDS} file")
         paths += found
+    check_each_once(list(map(str, paths)))
     return paths
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..data.documents import masking_of
 from ..data.files import DOCUMENTS, DataFile, FileFormat, are_token_files, is_plain_text
-from ..data.patterns import matching_paths
+from ..data.patterns import check_each_once, matching_paths
 from ..data.tagged import overlap_of_words
 from ..data.token_encoders import SHARD_ROWS, Settings
 from ..data.token_files import TokenFiles
@@ -78,7 +78,7 @@ def encode(
     Raises:
         FileNotFoundError: there is no such file.
         FileExistsError: the directory holds something else.
-        ValueError: a row cannot be read, or the task has no token files.
+        ValueError: a row cannot be read, a file is named twice, or the task has no token files.
         OSError: the directory cannot be written, the disk is full; what is finished stays.
     """
     directory = given_path("output", output)
@@ -149,4 +149,5 @@ def _files(data: Files, *, running_text: bool) -> list[DataFile]:
             found.append(DataFile(name, FileFormat(DOCUMENTS, encoding=how.encoding) if plain else how))
     if not found:
         raise ValueError("data is an empty list; expected a file at least")
+    check_each_once([file.path for file in found])
     return found

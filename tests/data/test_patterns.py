@@ -115,6 +115,49 @@ def test_names_of_labels_that_files_state_must_be_the_same(tmp_path: Path) -> No
         read_table(str(tmp_path / "part-*.parquet"))
 
 
+@pytest.mark.parametrize("labels", [[1], ["1"], [None, 0], [[0, 1]]])
+def test_numbers_beside_labels_with_names_are_refused(tmp_path: Path, labels: list[Any]) -> None:
+    """Whichever file is the first; texts, and files without labels, mean what they say."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    features = {"info": {"features": {"label": {"names": ["no", "yes"], "_type": "ClassLabel"}}}}
+
+    def write_part(name: str, values: list[Any], *, named: bool) -> None:
+        table = pa.table({"text": ["good"] * len(values), "label": values})
+        metadata = {"huggingface": json.dumps(features)} if named else {}
+        pq.write_table(table.replace_schema_metadata(metadata), tmp_path / name)
+
+    write_part("a-1.parquet", [1], named=True)
+    write_part("a-2.parquet", labels, named=False)
+    write_part("b-1.parquet", labels, named=False)
+    write_part("b-2.parquet", [1], named=True)
+    row = len(labels) - 1
+    for name, place in (("a", "a-2"), ("b", "b-1")):
+        said = rf"row {row} of \S*{place}\.parquet: no names say what .* in 'label' means, and another .* no, yes; exp"
+        with pytest.raises(ValueError, match=said):
+            read_table(str(tmp_path / f"{name}-*.parquet"))
+        write_part(f"{place}.parquet", ["yes", None], named=False)
+        assert "yes" in read_table(str(tmp_path / f"{name}-*.parquet"))["label"]
+    write_part("a-2.parquet", labels, named=False)
+    with pytest.raises(ValueError, match=r"no names say what .* in 'label' means"):
+        kd.load_dataset("parquet", data_files=[str(tmp_path / f"a-{number}.parquet") for number in (1, 2)])
+
+
+def test_a_file_that_is_named_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model(Path("model"))
+    for name in ("a.tsv", "ab.tsv"):
+        write_rows(Path(name), 3)
+    for files in (["a.tsv", "a*.tsv"], ["./a.tsv", "a.tsv"], ["a*.tsv", str(tmp_path / "ab.tsv")]):
+        with pytest.raises(
+            ValueError, match=r"ab?\.tsv is named 2 times, by itself or by a pattern, and each of its rows"
+        ):
+            kd.encode(files, "model", "tokens")
+        with pytest.raises(ValueError, match=r"ab?\.tsv is named 2 times"):
+            kd.load_dataset("csv", data_files=files, delimiter="\t")
+    assert not Path("tokens").exists()
+    assert len(kd.encode(["ab.tsv", "a.tsv"], "model", "tokens")) == 6
+
+
 def test_a_run_on_a_pattern_has_the_bits_of_one_on_all_rows(tmp_path: Path) -> None:
     pattern, rows = parts(tmp_path, "tsv")
     whole, model = write(tmp_path / "whole.tsv", rows), write_model(tmp_path / "model")
