@@ -29,6 +29,8 @@ from .outputs import KeptOutputs
 from .side import Logits, Side
 
 ROUNDS = 5
+BATCH_SIZE = 128
+MOST_LOGITS = 1 << 28  # float32 numbers, 1 GiB, that the default batch of a language model has
 SINGLES = 300  # sentences of the passes that take one at a time
 # Threads of one program spin for a while after their last work; the next program is measured after that.
 PAUSE_SECONDS = 0.1
@@ -61,6 +63,17 @@ def synthetic_rows(config: Config, rows: int, seed: int = 0) -> Dataset:
     labels = np.full(starts[-1] if per_token else rows, NO_LABEL)
     # Nothing is to be hidden from a language model.
     return Dataset(ids, np.zeros_like(ids), starts, labels, per_token=per_token, hidden=task_for(config).makes_labels)
+
+
+def default_batch_size(config: Config, dataset: Dataset) -> int:
+    """Return the rows of a batch where nobody says: fewer where a language model would have very many logits.
+
+    It has one for every word of the vocabulary at every token, and other runtimes pad rows to the longest.
+    """
+    if not task_for(config).makes_labels:
+        return BATCH_SIZE
+    longest = int(dataset.lengths.max(initial=1))
+    return max(1, min(BATCH_SIZE, MOST_LOGITS // (longest * config.vocab_size)))
 
 
 def bench(

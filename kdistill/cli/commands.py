@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..bench.bench import bench as measure
-from ..bench.bench import synthetic_rows
+from ..bench.bench import default_batch_size, synthetic_rows
 from ..distill import cache as teacher_cache
 from ..distill.hidden_cache import hidden_bytes
 from ..doctor.examination import Examination, examine, warn_at_start
@@ -164,8 +164,9 @@ def bench(options: Namespace) -> Figures:
             f"--data is given, but the shape {options.model} has no tokenizer; expected a model to read it"
         )
     for name in ("rows", "batch_size"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; expected at least 1")
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; expected at least 1")
     if options.export:
         return bench_exported(options)
     if options.variants:
@@ -184,10 +185,9 @@ def bench(options: Namespace) -> Figures:
         args = TrainingArguments(disable_tqdm=True)
         dataset = dataset_of(options.data, AutoTokenizer.from_pretrained(options.model), model.config, args, options)
         dataset = dataset.take(np.arange(min(options.rows, len(dataset))))
+    batch_size = options.batch_size or default_batch_size(model.config, dataset)
     with Progress("bench", unit="rounds", quiet=options.json) as progress:
-        figures = measure(
-            model, dataset, batch_size=options.batch_size, dtypes=[*dict.fromkeys(dtypes)], progress=progress
-        )
+        figures = measure(model, dataset, batch_size=batch_size, dtypes=[*dict.fromkeys(dtypes)], progress=progress)
     return {"model": options.model} | figures
 
 

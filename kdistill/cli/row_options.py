@@ -102,7 +102,11 @@ def add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         )
         group.add_argument("--rows", type=int, default=2000, metavar="N", help="number of rows (default: 2000)")
         group.add_argument(
-            "--batch-size", type=int, default=128, metavar="N", help="rows per batch, for all programs (default: 128)"
+            "--batch-size",
+            type=int,
+            metavar="N",
+            help="rows per batch, for all programs (default: 128, or of a language model so many that the logits of a "
+            "batch have at most 1 GiB)",
         )
         group.add_argument(
             "--export",

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.card_reading import tables
 from support.small_run import write_pretrained, write_rows
@@ -15,6 +16,7 @@ from support.small_texts import documents
 import kdistill as kd
 from kdistill.bench import bench, exports
 from kdistill.cli.main import main
+from kdistill.models.head_names import MASKED
 from kdistill.tasks.masked_lm import TASK
 
 RUN = ["--max-length", "12", "--num-train-epochs", "2", "--learning-rate", "0.01", "--per-device-train-batch-size", "8"]
@@ -139,6 +141,22 @@ def test_bench_measures_the_logits_of_all_words(
         (of,) = figures([*on, *given, "--export", program], capsys)["measured"]
         assert of["rows_per_second"] > 0
         assert (of["metrics"], of["metric"]) == ({}, None)
+
+
+def test_the_default_batch_of_a_language_model_has_few_logits(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = {"vocab_size": 30522, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config, ids = kd.BertConfig(**shape, intermediate_size=8), np.ones(516, np.int32)
+    rows = kd.Dataset(ids, np.zeros_like(ids), np.array([0, 512, 516]), np.zeros(2, np.int64))
+    assert bench.default_batch_size(config, rows) == 128
+    assert bench.default_batch_size(config.with_head(MASKED), rows) == 17  # 17 * 512 * 30522 * 4 < 2**30
+    monkeypatch.setattr(bench, "MOST_LOGITS", 1)
+    monkeypatch.setattr(bench, "ROUNDS", 1)
+    monkeypatch.setattr(exports, "ROUNDS", 1)
+    on = ["bench", "--model", str(model), "--threads", "1", "--rows", "3", "--export", "artefact"]
+    assert figures(on, capsys)["batch_size"] == 1
+    assert figures([*on, "--batch-size", "3"], capsys)["batch_size"] == 3
 
 
 def test_trials_of_a_search_have_one_teacher_in_several_threads(
