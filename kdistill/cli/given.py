@@ -65,7 +65,7 @@ class GivenParts:
     @cached_property
     def taught_by(self) -> Teachers:
         """The answers that came with the rows."""
-        return Teachers([self._given])
+        return Teachers([self._given], self._options.teacher_weights)
 
     @cached_property
     def _given(self) -> Given:
@@ -210,6 +210,7 @@ class GivenParts:
             self.args,
             model_init=partial(copy.deepcopy, student) if for_search else None,
             teacher_model=self._given,
+            teacher_weights=options.teacher_weights,
             train_dataset=self.train,
             compute_metrics=compute_metrics_of(student.config, self.train, task_of(options), self.args),
             eval_dataset=self.eval,

@@ -192,7 +192,7 @@ class Distillation:
         the vocabulary. Warns also of arguments about labels where there are none.
         """
         self.rows, counts = data.train, predictions_count(args.matches)
-        self.teachers.check_weighting(args, task_for(config, data.train.labels))
+        self.teachers.check_arguments(args, task_for(config, data.train.labels))
         for teacher in self.teachers.models:
             if counts or data.eval is not None:
                 teacher.choose_type(data.train, args, config)

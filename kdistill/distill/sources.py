@@ -27,6 +27,7 @@ from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
 from ..train.world import World
 from .functions import TeacherFunction
+from .teacher_type import AUTO
 from .teachers import Teacher, reader_for_both
 
 BY_CONFIDENCE = "confidence"
@@ -153,8 +154,16 @@ class Teachers:
                 "that a mean of several means nothing; expected one teacher, or a student as wide as all of them"
             )
 
-    def check_weighting(self, args: DistillationTrainingArguments, task: Task) -> None:
-        """Warn of weights by confidence for one teacher; raise ValueError where answers have no probabilities."""
+    def check_arguments(self, args: DistillationTrainingArguments, task: Task) -> None:
+        """Warn of arguments that have no effect on these teachers: a narrow type without a model, weights of one.
+
+        Raises ValueError for weights by confidence where answers have no probabilities.
+        """
+        if not self.models and args.teacher_dtype not in (AUTO, "float32"):
+            warnings.warn(
+                f"teacher_dtype is {args.teacher_dtype!r}, which has no effect here: no teacher is a model",
+                stacklevel=6,
+            )
         if args.teacher_weighting != BY_CONFIDENCE:
             return
         if len(self) == 1:

@@ -158,6 +158,18 @@ def test_doctor_looks_at_the_answers(inputs: Path, tmp_path: Path, capsys: pytes
     assert any(level == "error" and "has 5 rows, and" in text for level, text in found["short"])
 
 
+def test_what_has_no_effect_on_given_answers_is_said(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["distill", "--student", str(inputs / "student"), "--train", str(inputs / "labelled.jsonl"), *QUICK]
+    command += ["--output-dir", str(tmp_path / "out")]
+    assert main([*command, "--teacher-dtype", "int8"]) == 0
+    said = "--teacher-dtype is 'int8', which has no effect here: no teacher is a model"
+    assert said in " ".join(capsys.readouterr().err.split())
+    weights = refused(capsys, *command, "--overwrite-output-dir", "--teacher-weights", "1", "2")
+    assert "--teacher-weights is 1, 2 and the number of teachers 1; expected a weight for each" in weights
+
+
 def test_what_it_refuses(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows, out = ("--train", inputs / "train.tsv"), ("--output-dir", tmp_path / "out")
     student = ("distill", "--student", inputs / "student")
