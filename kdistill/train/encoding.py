@@ -148,6 +148,14 @@ def encode_for(
         _warn_of_unused_columns(dataset)
         if (cut := cut_rows_sentence(dataset, shown)) is not None:
             warnings.warn(cut, stacklevel=3)
+        # Of these no row is reported as cut.
+        in_pieces = task.makes_labels or (dataset.windows is not None and not isinstance(dataset.windows, Sentences))
+        if in_pieces and args.max_length is not None and dataset.lengths.max() == max_length < args.max_length:
+            warnings.warn(
+                f"max_length is {args.max_length}; the model, or its tokenizer, reads at most {max_length} tokens, and "
+                f"{shown} is cut to pieces of so many",
+                stacklevel=3,
+            )
     if asked is not None and dataset.lengths.max() > asked:
         longer = int((dataset.lengths > asked).sum())
         warnings.warn(

@@ -138,6 +138,23 @@ def test_what_cannot_be_is_one_message(
         assert message in failure(command, capsys)
 
 
+def test_a_length_that_the_model_has_not_is_a_warning(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Windows of 16 tokens, as many as the model has positions, where longer ones were asked for."""
+    asked = questions(1)[0] | {
+        "context": " ".join(["bad film awful"] * 8),
+        "answers": {"text": ["bad"], "answer_start": [0]},
+    }
+    (tmp_path / "long.jsonl").write_text(json.dumps(asked) + "\n")
+    words = ["finetune", "--task", "question-answering", "--model", str(files / "base"), "--max-steps", "1"]
+    words += ["--train", str(tmp_path / "long.jsonl"), "--doc-stride", "2", "--report-to", "none", "--max-length"]
+    for length, warned in (("17", True), ("16", False)):
+        assert main([*words, length, "--output-dir", str(tmp_path / length)]) == 0
+        said = " ".join(capsys.readouterr().err.split())
+        assert ("--max-length is 17; the model, or its tokenizer, reads at most 16 tokens, and" in said) == warned
+
+
 def test_impossible_questions_are_refused_by_a_model_that_answers_each(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
