@@ -4,6 +4,7 @@
 PYTHON      ?= python3
 VENV        := .venv
 ORACLE_VENV := .venv-oracle
+TRANSFORMERS4_VENV := .venv-transformers4
 SAGEMAKER_VENV := .venv-sagemaker
 RAY_VENV    := .venv-ray
 PYTEST_ARGS ?=
@@ -26,6 +27,9 @@ MEMCHECK_TESTS := tests/core/test_layers.py tests/core/test_batch.py tests/core/
 ARM64_TESTS    := $(CORE_TESTS) -k "not large_model and not signal_is_answered_while and not real_sentences \
                   and not die_out and not (test_encoder and test_gradients) and not through_one and not through_all \
                   and not (finite_differences and sums)"
+# Against programs that need transformers 4, or were a part of it.
+TRANSFORMERS4_TESTS := tests/oracle/test_optimum.py tests/oracle/test_squad_evaluations.py \
+                       tests/oracle/test_question_pipeline_transformers4.py
 RAY_TESTS      := tests/cluster
 SAGEMAKER_TESTS := $(wildcard tests/sagemaker_sdk tests/whole/test_sagemaker_notebook.py)
 SMOKE_TESTS    := tests/system/test_threads.py tests/core/test_passes.py tests/train/test_trainer.py tests/cli/test_commands.py
@@ -37,10 +41,10 @@ PIP       := -m pip --disable-pip-version-check -qq
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo notebooks notebook-test test torture lint format docs site wheel wheel-test smoke warnings portable arm64 asan tsan \
-        memcheck coverage fuzz mutants bench oracle sagemaker ray image clean
+        memcheck coverage fuzz mutants bench oracle transformers4 sagemaker ray image clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: $(VENV)/kdistill.stamp  ## distil a BERT student from a real teacher, in less than five minutes
 	$(VENV)/bin/python examples/demo.py --output-dir build/demo
@@ -59,6 +63,9 @@ torture: $(VENV)/test.stamp  ## kill training runs hundreds of times and compare
 
 oracle: $(ORACLE_VENV)/oracle.stamp  ## run the tests that compare with PyTorch and transformers
 	$(ORACLE_VENV)/bin/python -m pytest $(PARALLEL) tests/oracle $(PYTEST_ARGS)
+
+transformers4: $(TRANSFORMERS4_VENV)/transformers4.stamp  ## run the tests that compare with optimum and others which need transformers 4
+	$(TRANSFORMERS4_VENV)/bin/python -m pytest $(PARALLEL) $(TRANSFORMERS4_TESTS) $(PYTEST_ARGS)
 
 sagemaker: $(SAGEMAKER_VENV)/sagemaker.stamp  ## run the tests that use the SageMaker SDK and the training toolkit
 	$(SAGEMAKER_VENV)/bin/python -m pytest $(PARALLEL) $(SAGEMAKER_TESTS) $(PYTEST_ARGS)
@@ -134,7 +141,7 @@ bench: $(ORACLE_VENV)/bench.stamp  ## measure speed and memory beside PyTorch, O
 	$(ORACLE_VENV)/bin/python -m benchmarks
 
 clean:  ## remove everything that make made
-	rm -rf build dist kdistill.egg-info kdistill/*.so $(VENV) $(ORACLE_VENV) $(SAGEMAKER_VENV) $(RAY_VENV)
+	rm -rf build dist kdistill.egg-info kdistill/*.so $(VENV) $(ORACLE_VENV) $(TRANSFORMERS4_VENV) $(SAGEMAKER_VENV) $(RAY_VENV)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -161,6 +168,15 @@ $(ORACLE_VENV)/oracle.stamp: $(C_SOURCES) | $(ORACLE_VENV)/bin/python
 	@$(ORACLE_VENV)/bin/python $(PIP) install torch==2.13.0
 	@$(ORACLE_VENV)/bin/python $(PIP) install --editable .
 	@$(ORACLE_VENV)/bin/python $(PIP) install 'kdistill[oracle]'
+	@touch $@
+
+# autotrain-advanced and tf-models-official pin, or bring, half a gigabyte that the files in question do not use.
+$(TRANSFORMERS4_VENV)/transformers4.stamp: $(C_SOURCES) | $(TRANSFORMERS4_VENV)/bin/python
+	@echo "Installing PyTorch, transformers 4, optimum and kdistill into $(TRANSFORMERS4_VENV)"
+	@$(TRANSFORMERS4_VENV)/bin/python $(PIP) install torch==2.13.0
+	@$(TRANSFORMERS4_VENV)/bin/python $(PIP) install --editable .
+	@$(TRANSFORMERS4_VENV)/bin/python $(PIP) install 'kdistill[transformers4-test]'
+	@$(TRANSFORMERS4_VENV)/bin/python $(PIP) install --no-deps autotrain-advanced==0.8.36 tf-models-official==2.20.0
 	@touch $@
 
 $(SAGEMAKER_VENV)/sagemaker.stamp: $(C_SOURCES) | $(SAGEMAKER_VENV)/bin/python
