@@ -23,6 +23,7 @@ from kdistill.data.ragged import Ragged, starts_of
 from kdistill.data.sources import read_table
 from kdistill.data.tagged import encode_words
 from kdistill.data.words import words_of
+from kdistill.models.registry import ARCHITECTURES
 from kdistill.tasks.token import TASK
 
 TAGS = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC", 5: "MISC"}
@@ -213,6 +214,52 @@ def test_kinds_without_a_mark_on_pieces_are_read_as_by_transformers(model_type: 
         for row in filter(None, words):
             of_words = {"is_split_into_words": True}
             assert_same_findings(pipe(row, **of_words)[0], reference(row, **of_words)[0])
+
+
+ODD_TEXTS = [
+    "  Anna   lives\t in \n New  York !? ",
+    "e\u0301tude à Zu\u0308rich, naïve, İstanbul",
+    "O'Neill-Müller's “caf\u00e9” — (U.S.A.), 1,000.50 €/m²…",
+    "wow😀😀 Maria👩‍👩‍👧 lives ❤️ here 🇫🇷",
+    "東京都に住む安娜。 Анна живёт в Москве",
+    "a\u0300\u0301\u0302b \u200bzero\u00adwidth\u00a0space\u3000wide",
+    "....",
+    " ",
+    "नमस्ते अन्ना สวัสดี안녕 يعيش",
+]
+
+
+@pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
+@pytest.mark.parametrize("model_type", ["bert", "mpnet", "roberta", "xlm-roberta", "albert"])
+def test_odd_texts_are_tagged_as_by_transformers(model_type: str, tmp_path: Path) -> None:
+    """Several spaces, combining marks, emoji of several characters, scripts without them; in all strategies."""
+    if model_type in WITH_SENTENCEPIECE:
+        pytest.importorskip("sentencepiece")
+    tokenizer = kd.AutoTokenizer.from_pretrained(write_vocabulary(model_type, tmp_path), model_max_length=250)
+    architecture = ARCHITECTURES[model_type]
+    config = architecture.config(
+        vocab_size=len(tokenizer),
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=256,
+        initializer_range=0.6,
+        id2label=TAGS,
+    )
+    getattr(kd, f"{architecture.name}ForTokenClassification")(config, seed=3).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    settings: dict[str, Any] = {"ignore_labels": []}
+    reference = transformers.pipeline("ner", str(tmp_path), tokenizer=theirs, device="cpu", **settings)
+    pipe = kd.pipeline("ner", str(tmp_path), **settings)
+    found = 0
+    for strategy in ("none", "simple", "first", "average", "max"):
+        for text in ODD_TEXTS:
+            expected = reference(text, aggregation_strategy=strategy)
+            assert_same_findings(pipe(text, aggregation_strategy=strategy), expected)
+            found += len(expected)
+    assert found > 5 * len(ODD_TEXTS)
 
 
 def test_texts_beyond_the_model_are_answered_in_windows(directory: Path) -> None:
