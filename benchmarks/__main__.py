@@ -22,6 +22,7 @@ MEASUREMENTS: Mapping[str, Sequence[str]] = {
     "latency-1": ("latency", "--threads", "1"),
     "exported": ("exported",),
     "exported-1": ("exported", "--threads", "1"),
+    "openvino_int8-1": ("openvino_int8", "--threads", "1"),
     "serving": ("serving",),
     "inference": ("inference",),
     "inference-1": ("inference", "--threads", "1"),
