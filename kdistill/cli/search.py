@@ -15,6 +15,7 @@ from ..report.summary import compare_search
 from ..search.space import given_in_space
 from ..search.study import BestRun, best_run_of, import_optuna, outcomes
 from ..system.files import atomic_write
+from ..system.names import listing
 from ..train.arguments import DistillationTrainingArguments
 from ..train.directory import RunDirectory
 from ..trainers import DistillationTrainer
@@ -58,12 +59,15 @@ def _search(args: DistillationTrainingArguments, options: Namespace) -> dict[str
 
 def _warn_of_given(args: DistillationTrainingArguments, space: str | None) -> None:
     """Warn of options that no trial uses. In Python a run may use them, before the search or after it."""
-    for name in [] if space is None else given_in_space(space, args):
-        warnings.warn(
-            f"--{name.replace('_', '-')} {getattr(args, name)} has no effect here: --hp-space {space} varies {name}, "
-            "and each trial has the value that the search draws; leave one of the two out",
-            stacklevel=2,
-        )
+    if not (names := given_in_space(space, args)):
+        return
+    options = ", ".join(f"--{name.replace('_', '-')} {getattr(args, name)}" for name in names)
+    varies = "the default space" if space is None else f"--hp-space {space}"
+    warnings.warn(
+        f"{options}: no effect here, because {varies} varies {listing(names)}, and each trial has what the search "
+        "draws; --hp-space FILE names what varies, and all else is as given",
+        stacklevel=2,
+    )
 
 
 def _figures_of(

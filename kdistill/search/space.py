@@ -132,18 +132,12 @@ def hyperparameter_space(source: Any, args: TrainingArguments) -> Hyperparameter
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: a range is malformed, a name is not searchable, an argument does not accept a value, or `args` fix
-            all that the default space varies.
+        ValueError: a range is malformed, a name is not searchable, or an argument does not accept a value.
     """
     if callable(source):
         return lambda trial: _checked_result(source(trial), args)
     if source is None:
         source = default_space(args)
-        if not source:
-            raise ValueError(
-                f"hp_space is None, and nothing is left of the default space: {'; '.join(fixed_of_default(args))}; "
-                "expected hp_space (--hp-space FILE), or fewer arguments given"
-            )
     elif isinstance(source, str | os.PathLike):
         source = _read(Path(source))
     if not isinstance(source, Mapping) or not source:
@@ -156,7 +150,7 @@ def hyperparameter_space(source: Any, args: TrainingArguments) -> Hyperparameter
 
 
 def default_space(args: TrainingArguments) -> dict[str, Mapping[str, Any]]:
-    """Return those parts of `DEFAULT_SPACE` that `args` leaves open, around the values that its recipe has chosen.
+    """Return what of `DEFAULT_SPACE` has an effect with `args`, around the values that its recipe has chosen.
 
     The ranges of the notebook are for a pretrained student: one made from a shape learns little in any of them.
     """
@@ -173,31 +167,18 @@ def default_space(args: TrainingArguments) -> dict[str, Mapping[str, Any]]:
     if "temperature" in chosen:
         low = chosen["temperature"]
         around["temperature"] = {"type": "float", "low": low, "high": low * _AROUND_TEMPERATURE, "log": True}
-    return {name: around.get(name, DEFAULT_SPACE[name]) for name in _names_of_default(args) if not _fixed(name, args)}
-
-
-def fixed_of_default(args: TrainingArguments) -> list[str]:
-    """Return a clause for each argument that the default space leaves out, because it is given or has no effect."""
-    return list(filter(None, (_fixed(name, args) for name in _names_of_default(args))))
+    known = searched_arguments(args)
+    names = [name for name in DEFAULT_SPACE if name in known]
+    unused = without_effect(args, names)
+    return {name: around.get(name, DEFAULT_SPACE[name]) for name in names if name not in unused}
 
 
 def given_in_space(source: Any, args: TrainingArguments) -> list[str]:
-    """Return the arguments that `args` were given and a space in a file or mapping varies."""
+    """Return the arguments that `args` were given and a space varies: a file, a mapping or the default one (None)."""
+    if source is None:
+        source = default_space(args)
     names = _read(Path(source)) if isinstance(source, str | os.PathLike) else source
     return [name for name in names if name in searched_arguments(args) and args.is_given(name)]
-
-
-def _names_of_default(args: TrainingArguments) -> list[str]:
-    known = searched_arguments(args)
-    return [name for name in DEFAULT_SPACE if name in known]
-
-
-def _fixed(name: str, args: TrainingArguments) -> str:
-    """Return a clause about why a search need not vary an argument, empty where it may."""
-    if args.is_given(name):
-        return f"{name} is given as {getattr(args, name):g}"
-    reason = without_effect(args, [name]).get(name)
-    return f"{name} has no effect, because {reason}" if reason else ""
 
 
 def searched_arguments(args: TrainingArguments) -> list[str]:

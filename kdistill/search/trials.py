@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from ..models.model import Model
-from ..system.names import as_file_name, did_you_mean, listing
+from ..system.names import as_file_name, did_you_mean
 from ..system.progress import Progress
 from ..system.threads import get_num_threads, using_num_threads
 from ..train.arguments import TrainingArguments
@@ -24,7 +24,7 @@ from ..train.recipe import Recipe, require_labels
 from ..train.run_logs import logs_root
 from .ray import RayTrials
 from .search import Objective, Search, as_objectives
-from .space import SHARED, default_space, fixed_of_default, hyperparameter_space
+from .space import SHARED, hyperparameter_space
 from .study import BestRun, SharedStudy
 from .work import TrainerOf, TrialWork
 
@@ -178,12 +178,6 @@ class HyperparameterSearch:
         self._compute_objective = compute_objective or partial(best_metric, args=args)
         self._directions = len(directions)
         as_objectives(self._compute_objective(measure()), self._directions)  # if it cannot, it shows here
-        progress = Progress("search", unit="trials", quiet=args.disable_tqdm)
-        if hp_space is None and (fixed := fixed_of_default(args)):
-            progress.write(
-                f"search: {'; '.join(fixed)}: so it is the same in all trials, and the search varies "
-                f"{listing(default_space(args))} (hp_space, --hp-space FILE: what you name)"
-            )
         self._study = SharedStudy(
             study_name,
             storage,
@@ -207,7 +201,7 @@ class HyperparameterSearch:
                 timeout=timeout,
                 prepare=self._prepare,
                 catch=catch,
-                progress=progress,
+                progress=Progress("search", unit="trials", quiet=args.disable_tqdm),
             )
         except BaseException:
             self._study.discard_if_unused()

@@ -88,31 +88,16 @@ def test_best_run_is_what_distill_reads(capsys: pytest.CaptureFixture[str]) -> N
     assert "--search-trials is -1; expected a whole number >= 0" in capsys.readouterr().err
 
 
-def test_an_option_that_the_default_space_would_vary_is_kept(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    (tmp_path / "more.toml").write_text("alpha = 0.25\n")
-    words = [
-        "--num-train-epochs",
-        "1",
-        "--config",
-        "more.toml",
-        "--n-trials",
-        "1",
-        "--per-device-train-batch-size",
-        "40",
-    ]
-    assert cli.main(["search", *INPUTS, *words]) == 0
-    said = "search: num_train_epochs is given as 1; alpha is given as 0.25: so it is the same in all trials, and the "
-    assert f"{said}search varies learning_rate, temperature" in " ".join(capsys.readouterr().err.split())
-    (trial,) = optuna.load_study(study_name="search", storage=open_journal("out/study.journal")).trials
-    assert (set(trial.params), len(trial.intermediate_values)) == ({"learning_rate", "temperature"}, 1)
-
-
-def test_an_option_that_the_named_space_varies_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_that_no_trial_uses_are_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     status, _, errors = run(capsys, "--n-trials", "1", "--alpha", "0.5", "--json")
     assert status == 0
-    assert "--alpha 0.5 has no effect here: --hp-space space.toml varies alpha, and each" in " ".join(errors.split())
+    assert "--alpha 0.5: no effect here, because --hp-space space.toml varies alpha, and" in " ".join(errors.split())
+    words = ["--num-train-epochs", "1", "--temperature", "2", "--max-steps", "2", "--n-trials", "1", "--seed", "5"]
+    assert cli.main(["search", *INPUTS, *words, "--output-dir", "second"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--temperature 2.0: no effect here, because the default space varies temperature, and each trial" in said
+    (trial,) = optuna.load_study(study_name="search", storage=open_journal("second/study.journal")).trials
+    assert set(trial.params) == {"learning_rate", "alpha", "temperature"}
 
 
 def test_trials_are_shown_and_the_command_goes_on(capsys: pytest.CaptureFixture[str]) -> None:

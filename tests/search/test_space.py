@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdistill.search.space import DEFAULT_SPACE, fixed_of_default, hyperparameter_space, searched_arguments
+from kdistill.search.space import DEFAULT_SPACE, given_in_space, hyperparameter_space, searched_arguments
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 
 optuna = pytest.importorskip("optuna")
@@ -55,26 +55,12 @@ def test_the_original_space_is_the_default() -> None:
     assert set(trial_of(None, TrainingArguments())[0]) == {"num_train_epochs", "learning_rate"}
 
 
-def test_what_is_given_stays_as_it_is_in_the_default_space() -> None:
-    args = DistillationTrainingArguments(num_train_epochs=1, alpha=0.5)  # 0.5 is the default, too, and it was given
-    values, trial = trial_of(None, args)
-    assert trial.distributions == {"learning_rate": FLOAT(1e-5, 1e-3, log=True), "temperature": INT(2, 30)}
-    assert set(values) == {"learning_rate", "temperature"}
-    assert fixed_of_default(args) == ["num_train_epochs is given as 1", "alpha is given as 0.5"]
-    assert fixed_of_default(ARGS) == []
-
-
-def test_what_has_no_effect_is_not_in_the_default_space() -> None:
-    args = DistillationTrainingArguments(max_steps=3)
+def test_the_default_space_varies_what_is_given_and_has_an_effect() -> None:
+    args = DistillationTrainingArguments(max_steps=3, alpha=0.5)  # the default, too, and it was given
     assert set(trial_of(None, args)[0]) == {"learning_rate", "alpha", "temperature"}
-    assert fixed_of_default(args) == ["num_train_epochs has no effect, because max_steps takes precedence"]
-
-
-def test_a_default_space_of_which_nothing_is_left_is_refused() -> None:
-    args = TrainingArguments(num_train_epochs=1, learning_rate=1e-3)
-    with pytest.raises(ValueError, match=r"default space: num_train_epochs is given as 1; learning_rate is given as 0"):
-        trial_of(None, args)
-    assert trial_of({"learning_rate": DEFAULT_SPACE["learning_rate"]}, args)[0]["learning_rate"] < 1e-3
+    assert given_in_space(None, args) == ["alpha"]
+    assert given_in_space(DEFAULT_SPACE, DistillationTrainingArguments(num_train_epochs=1)) == ["num_train_epochs"]
+    assert given_in_space(None, ARGS) == []
 
 
 @pytest.mark.parametrize("kind", ["mapping", "toml", "json"])

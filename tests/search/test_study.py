@@ -109,8 +109,7 @@ def test_regression_is_searched_by_its_loss(tmp_path: Path) -> None:
         encoded = small_dataset(n, seed)
         return kd.Dataset(encoded.ids, encoded.types, encoded.starts, encoded.labels.astype(np.float32))
 
-    left_open = ("num_train_epochs", "learning_rate")
-    args = TrainingArguments(**{name: of for name, of in run_fields(tmp_path, {}).items() if name not in left_open})
+    args = TrainingArguments(**run_fields(tmp_path, {}))
     new = lambda: small_model(1, id2label={0: "score"})  # noqa: E731
     trainer = Trainer(args=args, model_init=new, train_dataset=rows(40, 0), eval_dataset=rows(24, 1))
     best = search(trainer, hp_space=None, n_trials=2)
