@@ -157,11 +157,13 @@ def test_files_without_rows_are_passed_over(
     tmp_path: Path, tokenizer: kd.PreTrainedTokenizerFast, name: str, blank: str
 ) -> None:
     rows = write_rows(tmp_path / "some.tsv", 10)
-    (tmp_path / name).write_text(blank)
-    files = encoded([tmp_path / name, rows, tmp_path / name], tokenizer, tmp_path / "tokens")
+    before, behind = tmp_path / name, tmp_path / f"behind-{name}"
+    for empty in (before, behind):
+        empty.write_text(blank)
+    files = encoded([before, rows, behind], tokenizer, tmp_path / "tokens")
     assert len(files) == 10
     with pytest.raises(ValueError, match=rf"{name} has no rows"):
-        encoded(tmp_path / name, tokenizer, tmp_path / "none")
+        encoded(before, tokenizer, tmp_path / "none")
 
 
 @pytest.mark.parametrize(
