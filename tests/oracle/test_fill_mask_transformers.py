@@ -12,10 +12,9 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import transformers
-from support.eight_tokenizers import WITH_SENTENCEPIECE, write_vocabulary
+from support.eight_tokenizers import WITH_SENTENCEPIECE, write_model_with_vocabulary
 
 import kdistill as kd
-from kdistill.models.registry import ARCHITECTURES
 from kdistill.tasks.fill_mask_pipeline import FillMaskPipeline
 
 TEXTS = ["The capital of France is [MASK].", "[MASK] is a [MASK] of the river, isn't it?", "A film that's [MASK]!"]
@@ -64,19 +63,8 @@ def test_vocabularies_of_other_kinds(model_type: str, tmp_path: Path) -> None:
     """Byte-level BPE and Unigram, whose mask may or may not take the space before it; MPNet's WordPiece does."""
     if model_type in WITH_SENTENCEPIECE:
         pytest.importorskip("sentencepiece")
-    tokenizer = kd.AutoTokenizer.from_pretrained(write_vocabulary(model_type, tmp_path), model_max_length=60)
-    architecture = ARCHITECTURES[model_type]
-    config = architecture.config(
-        vocab_size=len(tokenizer),
-        hidden_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=60,
-        max_position_embeddings=64,
-        initializer_range=0.4,
-    )
-    getattr(kd, f"{architecture.name}ForMaskedLM")(config, seed=2).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+    fields = {"tokens": 60, "seed": 2, "initializer_range": 0.4}
+    tokenizer = write_model_with_vocabulary(model_type, "ForMaskedLM", tmp_path, **fields)
     theirs = transformers.pipeline("fill-mask", str(tmp_path), device="cpu")
     ours = kd.pipeline("fill-mask", str(tmp_path))
     texts = [text.replace("[MASK]", tokenizer.mask_token) for text in (*TEXTS, "film[MASK]s, stra\u00dfe\n[MASK]")]

@@ -17,11 +17,10 @@ import optimum.onnxruntime as optimum
 import torch
 import transformers
 from architecture_cases import CASES, ENDINGS, Case, small
-from support.eight_tokenizers import write_vocabulary
+from support.eight_tokenizers import write_model_with_vocabulary
 
 import kdistill as kd
 from kdistill.exporters.onnx_check import CheckedRows, expected_outputs
-from kdistill.models.registry import ARCHITECTURES
 
 TOLERANCE = 1e-4  # as in test_export_onnx.py
 NAMES = {"float32": "model.onnx", "float16": "model_fp16.onnx", "int8": "model_quantized.onnx"}
@@ -101,20 +100,9 @@ def test_an_encoder_that_embeds_texts_gives_both_outputs(tmp_path: Path, pooling
 
 def exported(tmp_path: Path, model_type: str, ending: str, **fields: Any) -> tuple[Path, Path]:
     """A model with a tokenizer that was trained on many scripts, and what is exported from it."""
-    tokenizer = kd.AutoTokenizer.from_pretrained(write_vocabulary(model_type, tmp_path / "v"), model_max_length=60)
-    architecture = ARCHITECTURES[model_type]
-    config = architecture.config(
-        vocab_size=len(tokenizer),
-        hidden_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=60,
-        max_position_embeddings=64,
-        initializer_range=0.3,
-        **fields,
+    write_model_with_vocabulary(
+        model_type, ending, tmp_path / "model", tokens=60, seed=3, initializer_range=0.3, **fields
     )
-    getattr(kd, architecture.name + ending)(config, seed=3).save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
     kd.export(tmp_path / "model", tmp_path / "out", format="onnx")
     return tmp_path / "model", tmp_path / "out"
 

@@ -13,10 +13,9 @@ pytest.importorskip(
 
 import torch
 import transformers
-from support.eight_tokenizers import write_vocabulary
+from support.eight_tokenizers import write_model_with_vocabulary
 
 import kdistill as kd
-from kdistill.models.registry import ARCHITECTURES
 
 torch.set_num_threads(1)  # models are small
 SHORT = "Anna and O'Neill lived in Zürich, then in New York; the  river — “la Seine” — isn't long. 東京 has 9,733,276."
@@ -39,20 +38,8 @@ SETTINGS: list[dict[str, Any]] = [
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     """A model with random weights and a vocabulary of its kind, in both programs."""
     directory: Path = tmp_path_factory.mktemp("model")
-    tokenizer = kd.AutoTokenizer.from_pretrained(write_vocabulary(request.param, directory), model_max_length=200)
-    architecture = ARCHITECTURES[request.param]
-    config = architecture.config(
-        vocab_size=len(tokenizer),
-        hidden_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=60,
-        max_position_embeddings=204,
-        initializer_range=0.4,
-        type_vocab_size=2 if request.param == "bert" else 1,
-    )
-    getattr(kd, f"{architecture.name}ForQuestionAnswering")(config, seed=2).save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+    fields = {"initializer_range": 0.4, "type_vocab_size": 2 if request.param == "bert" else 1}
+    write_model_with_vocabulary(request.param, "ForQuestionAnswering", directory, tokens=200, seed=2, **fields)
     theirs = transformers.pipeline("question-answering", str(directory), device="cpu")
     return kd.pipeline("question-answering", str(directory)), theirs
 

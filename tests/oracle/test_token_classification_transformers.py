@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 
 import torch
 import transformers
-from support.eight_tokenizers import WITH_SENTENCEPIECE, write_vocabulary
+from support.eight_tokenizers import WITH_SENTENCEPIECE, write_model_with_vocabulary, write_vocabulary
 from support.small_run import small_config
 
 import kdistill as kd
@@ -23,7 +23,6 @@ from kdistill.data.ragged import Ragged, starts_of
 from kdistill.data.sources import read_table
 from kdistill.data.tagged import encode_words
 from kdistill.data.words import words_of
-from kdistill.models.registry import ARCHITECTURES
 from kdistill.tasks.token import TASK
 
 TAGS = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC", 5: "MISC"}
@@ -235,20 +234,9 @@ def test_odd_texts_are_tagged_as_by_transformers(model_type: str, tmp_path: Path
     """Several spaces, combining marks, emoji of several characters, scripts without them; in all strategies."""
     if model_type in WITH_SENTENCEPIECE:
         pytest.importorskip("sentencepiece")
-    tokenizer = kd.AutoTokenizer.from_pretrained(write_vocabulary(model_type, tmp_path), model_max_length=250)
-    architecture = ARCHITECTURES[model_type]
-    config = architecture.config(
-        vocab_size=len(tokenizer),
-        hidden_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=256,
-        initializer_range=0.6,
-        id2label=TAGS,
-    )
-    getattr(kd, f"{architecture.name}ForTokenClassification")(config, seed=3).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+    sizes = {"hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 32}
+    fields = {"tokens": 250, "seed": 3, "initializer_range": 0.2, "id2label": TAGS}
+    write_model_with_vocabulary(model_type, "ForTokenClassification", tmp_path, **fields, **sizes)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     settings: dict[str, Any] = {"ignore_labels": []}
     reference = transformers.pipeline("ner", str(tmp_path), tokenizer=theirs, device="cpu", **settings)

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import kdistill as kd
+from kdistill.models.registry import ARCHITECTURES
 from support.many_scripts import texts
 
 KINDS = {
@@ -36,6 +38,29 @@ def write_vocabulary(model_type: str, directory: Path, entries: int = 1500) -> P
         _write_wordpiece(directory, model_type == "mpnet", entries)
     (directory / "config.json").write_text(json.dumps({"model_type": model_type}))
     return directory
+
+
+def write_model_with_vocabulary(
+    model_type: str, ending: str, directory: Path, *, tokens: int, seed: int, **fields: Any
+) -> kd.PreTrainedTokenizerFast:
+    """Write a small model of random weights and the vocabulary of its kind; return its tokenizer.
+
+    Args:
+        model_type: of the eight.
+        ending: of the class, such as "ForMaskedLM".
+        directory: made if missing.
+        tokens: the most that the tokenizer leaves of a text.
+        seed: of the weights.
+        **fields: of the configuration.
+    """
+    tokenizer = kd.AutoTokenizer.from_pretrained(write_vocabulary(model_type, directory), model_max_length=tokens)
+    architecture = ARCHITECTURES[model_type]
+    sizes = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 60}
+    places = {"vocab_size": len(tokenizer), "max_position_embeddings": tokens + 4}
+    config = architecture.config(**sizes | places | fields)
+    getattr(kd, architecture.name + ending)(config, seed=seed).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return tokenizer
 
 
 def _rows() -> list[str]:
