@@ -64,6 +64,7 @@ class RayTrials:
 
     def __exit__(self, *_: object) -> None:
         self._work = None
+        gc.collect()  # Tune's objects refer to each other, and name what lies in the object store
         self._stack.close()
 
     def open(self) -> None:

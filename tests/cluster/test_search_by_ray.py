@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -114,10 +115,15 @@ def test_a_search_leaves_nothing_in_the_object_store(cluster: str, tmp_path: Pat
     The function that Tune registers for a search, and its copy of some 7,000 bytes, come and go late. What the search
     shares is larger: the rows and the teacher's answers 60,000 bytes, each model 1.7 million.
     """
+    gc.collect()
     before = used()
     trainer = distillation_trainer(tmp_path)
     trainer.model_init = lambda: small_model(1, hidden_size=128, intermediate_size=512)
-    search(trainer, n_trials=3, backend="ray")
+    gc.disable()  # it may come late
+    try:
+        search(trainer, n_trials=3, backend="ray")
+    finally:
+        gc.enable()
     until = time.monotonic() + SECONDS
     while used() > before + 20_000:
         assert time.monotonic() < until, (before, used())
