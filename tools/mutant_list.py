@@ -625,7 +625,17 @@ MUTANTS = [
     ),
     # ---- items that several threads share
     Mutant("model/kd_shared.c", "p.first_column += first;", ""),
-    Mutant("model/kd_shared.c", "row = part * NORM_ROWS, at", "row = 0, at"),
+    Mutant("model/kd_shared.c", "row = part * ROWS, at", "row = 0, at"),
+    Mutant("model/kd_shared.c", "const ptrdiff_t row = part * ROWS;", "const ptrdiff_t row = 0;"),
+    Mutant("model/kd_shared.c", "work->engine->whole_rows ? NULL : p.next", "p.next"),
+    Mutant("model/kd_layer.c", "run->members[work->member + sharer].attend);", "own->attend);"),
+    Mutant("arithmetic/kd_engine_narrow.inc", "(p->first_column + n) / KD_PANEL", "n / KD_PANEL"),
+    Mutant("arithmetic/kd_engine_results.inc", "               p->first_column + at->n;", "               at->n;"),
+    Mutant("arithmetic/kd_engine_results.inc", "padded_columns(p->right_columns)", "padded_columns(p->N)"),
+    Mutant("arithmetic/kd_engine_results.inc", "(p->first_column + at->n) * KD_LEFT", "at->n * KD_LEFT"),
+    Mutant("arithmetic/kd_engine_results.inc", "left_stride(p->right_columns)", "left_stride(p->N)"),
+    Mutant("arithmetic/kd_engine_attention.inc", "kd_min(count, KD_VEC)", "KD_VEC"),
+    Mutant("arithmetic/kd_engine_attention.inc", "if (t->to == t->H)", "if (t->from == 0)"),
     Mutant("model/kd_picked.c", "from = part * H / work->parts,", "from = 0,"),
 ]
 

@@ -23,10 +23,11 @@ enum { KD_INT8_LONGEST_SUM = 66310 };
 typedef struct kd_attend {
     const void *q, *k, *v;
     ptrdiff_t first, n, H, D;
-    float scale;   /* of Q K^T */
-    float *scores; /* NULL, or (H, n, n): scale Q K^T */
-    void *ctx;     /* the context, such an operand too */
-    void *scratch; /* attend_bytes(n, H, D) bytes, KD_ALIGN-aligned */
+    ptrdiff_t from, to; /* heads that are computed: from .. to - 1 */
+    float scale;        /* of Q K^T */
+    float *scores;      /* NULL, or (H, n, n): scale Q K^T */
+    void *ctx;          /* the context, such an operand too */
+    void *scratch;      /* attend_bytes(n, H, D) bytes, KD_ALIGN-aligned */
 } kd_attend;
 
 typedef struct kd_engine kd_engine;
@@ -49,8 +50,12 @@ struct kd_engine {
     ptrdiff_t (*operand_bytes)(ptrdiff_t M, ptrdiff_t K);
     void (*convert)(void *operand, const float *a, ptrdiff_t lda, ptrdiff_t M, ptrdiff_t K);
 
-    /* One product, see kd_product. A row of c sees the same operations whatever the other rows are. */
+    /* One product, see kd_product. A row of c sees the same operations whatever the other rows are. Several
+     * threads may do it in parts of `part` columns; with whole_rows not with `next`, since a row's scale needs all of
+     * the row. */
     void (*product)(const kd_product *product);
+    ptrdiff_t part;
+    int whole_rows;
 
     /* A weight's gradient: c (M, N) += a^T b for row-major a (K, M) and b (K, N), rows ldc, lda and ldb apart. `scratch`
      * has outer_bytes(M, N) bytes and is KD_ALIGN-aligned. NULL: gradients are summed by kd_outer, in float32. */
@@ -76,6 +81,12 @@ const kd_engine *kd_engine_of(const kd_cpu *cpu, kd_compute compute, int index);
 /* "float32", "bfloat16", "int8", and the type of that name, or KD_COMPUTES. */
 const char *kd_engine_compute_name(kd_compute compute);
 kd_compute kd_engine_compute(const char *name);
+
+/* Row `row` of a left operand (.., K) that has been converted. */
+static inline void *kd_engine_operand_row(const kd_engine *engine, void *operand, ptrdiff_t row, ptrdiff_t K)
+{
+    return (unsigned char *)operand + engine->operand_bytes(row, K) - engine->operand_bytes(0, K);
+}
 
 /* a (M, K), row-major without gaps, as a left operand: `a` itself, or its conversion in `scratch`. */
 static inline const void *kd_engine_operand(const kd_engine *engine, const float *a, ptrdiff_t M, ptrdiff_t K,

@@ -26,5 +26,6 @@ kd_engine kd_engine_f32(const kd_kernels *kernels, kd_level level)
                        .kernels = kernels,
                        .packed_bytes = packed_bytes,
                        .pack = pack,
-                       .product = kernels->product};
+                       .product = kernels->product,
+                       .part = kernels->panel};
 }

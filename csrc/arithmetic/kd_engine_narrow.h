@@ -28,6 +28,7 @@ enum {
     KD_PANEL = 16,                            /* columns */
     KD_PANEL_LINE = KD_LINE_GROUPS * KD_LINE, /* bytes of a panel for one line of a row */
     KD_BLOCK_COLUMNS = 32,
+    KD_PART_COLUMNS = 2 * KD_BLOCK_COLUMNS, /* that a thread takes of a product; AMX is configured for each part */
     KD_SPARE_ROWS = 32,
 };
 

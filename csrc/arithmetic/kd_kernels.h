@@ -39,20 +39,21 @@ typedef enum kd_finish {
  * an engine packed. */
 typedef struct kd_product {
     float *c;
-    ptrdiff_t ldc;                     /* rows of c and of slope lie ldc apart */
-    const void *a;                     /* as the engine reads it: see kd_engine_operand */
-    ptrdiff_t lda;                     /* of floats: rows lie lda apart */
-    const void *right;                 /* the whole operand, as kd_engine packs it */
-    ptrdiff_t right_rows;              /* that it has */
-    ptrdiff_t first_row, first_column; /* where its K rows and N columns begin; 0 but in float32 */
+    ptrdiff_t ldc;                       /* rows of c and of slope lie ldc apart */
+    const void *a;                       /* as the engine reads it: see kd_engine_operand */
+    ptrdiff_t lda;                       /* of floats: rows lie lda apart */
+    const void *right;                   /* the whole operand, as kd_engine packs it */
+    ptrdiff_t right_rows, right_columns; /* that it has */
+    ptrdiff_t first_row, first_column;   /* where its K rows and N columns begin: anywhere in float32, else in row 0 and
+                                          * where a part of the engine begins */
     ptrdiff_t M, N, K;
     int accumulate;
     const float *bias; /* (N), added to every row; NULL: 0 */
     kd_finish finish;
     kd_activation activation;
     float *slope; /* (M, N). ACTIVATE writes act'(c) here; SCALE_SLOPE multiplies it by c. May be NULL with ACTIVATE. */
-    void *next;   /* NULL, or where the results go as the left operand of the same engine's next product: c is then
-                 * scratch, and of no use afterwards. NULL in float32, which reads c itself. */
+    void *next;   /* NULL, or where the results go as the left operand (M, right_columns) of the same engine's next
+                 * product: c is then scratch, and of no use afterwards. NULL in float32, which reads c itself. */
 } kd_product;
 
 typedef struct kd_kernels {

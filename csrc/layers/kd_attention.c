@@ -152,7 +152,8 @@ void kd_attention_forward(const kd_kernels *kernels, float *ctx, float *lse, flo
 }
 
 void kd_attention_evaluate(const kd_engine *engine, void *ctx, float *scores, const void *q, const void *k,
-                           const void *v, const kd_attention *attention, ptrdiff_t first, ptrdiff_t n, void *scratch)
+                           const void *v, const kd_attention *attention, ptrdiff_t from, ptrdiff_t to, ptrdiff_t first,
+                           ptrdiff_t n, void *scratch)
 {
     const kd_attend attend = {.q = q,
                               .k = k,
@@ -161,6 +162,8 @@ void kd_attention_evaluate(const kd_engine *engine, void *ctx, float *scores, co
                               .n = n,
                               .H = attention->H,
                               .D = attention->D,
+                              .from = from,
+                              .to = to,
                               .scale = 1.0f / sqrtf((float)attention->D),
                               .scores = scores,
                               .ctx = ctx,

@@ -42,7 +42,8 @@ void kd_attention_forward(const kd_kernels *kernels, float *ctx, float *lse, flo
 /* The same in an evaluation by an engine that has attention: ctx, q, k and v are left operands (.., A) of it, of which
  * rows first .. first + n - 1 are the sequence's. scratch has engine->attend_bytes bytes. */
 void kd_attention_evaluate(const kd_engine *engine, void *ctx, float *scores, const void *q, const void *k,
-                           const void *v, const kd_attention *attention, ptrdiff_t first, ptrdiff_t n, void *scratch);
+                           const void *v, const kd_attention *attention, ptrdiff_t from, ptrdiff_t to, ptrdiff_t first,
+                           ptrdiff_t n, void *scratch);
 
 /* dq, dk and dv (n, A) from dctx (n, A), dscores (H, n, n) and the forward's ctx, lse, q, k, v. In place: dq overwrites
  * q, dk overwrites k, dv overwrites v. dscores is what else adds to the gradient of S, or NULL. */

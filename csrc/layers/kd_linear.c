@@ -18,6 +18,7 @@ kd_product kd_linear_product(const kd_linear *layer, float *y, const void *x, pt
                         .lda = layer->I,
                         .right = layer->forward,
                         .right_rows = layer->I,
+                        .right_columns = layer->O,
                         .M = M,
                         .N = layer->O,
                         .K = layer->I,
@@ -32,6 +33,7 @@ kd_product kd_linear_product_back(const kd_linear *layer, float *dx, const void 
                         .lda = layer->O,
                         .right = layer->backward,
                         .right_rows = layer->O,
+                        .right_columns = layer->I,
                         .M = M,
                         .N = layer->I,
                         .K = layer->O};

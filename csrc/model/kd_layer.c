@@ -13,32 +13,6 @@ static void store_operand(const kd_run *run, kd_tap_kind kind, ptrdiff_t layer, 
         kd_map_attender(run)->widen(rows, A, operand, span->N, A);
 }
 
-/* Queries, keys, values and ctx as left operands: nothing between the products is float32. */
-static const void *evaluate_attention(const kd_run *run, const kd_layer_map *view, ptrdiff_t layer, const kd_span *span,
-                                      int member)
-{
-    const kd_engine *engine = kd_map_attender(run);
-    const kd_member *own = &run->members[member];
-    const kd_layer_weights *w = &run->model->layers[layer];
-    const kd_attention attention = kd_map_attention(run, layer, member);
-    const ptrdiff_t A = w->query.O, H = attention.H;
-    kd_tap_scores scores = kd_tap_scores_of(&run->pass.taps, layer, span, H);
-    const void *x = kd_linear_operand(&w->query, view->x, span->N, own->operand);
-    kd_linear_forward_operand(own->q, view->q, x, &w->query, span->N);
-    kd_linear_forward_operand(own->k, view->q, x, &w->key, span->N);
-    kd_linear_forward_operand(own->v, view->q, x, &w->value, span->N);
-    for (ptrdiff_t b = span->b0; b < span->b1; b++) {
-        ptrdiff_t token = (ptrdiff_t)span->batch->starts[b], n = (ptrdiff_t)span->batch->starts[b + 1] - token;
-        kd_attention_evaluate(engine, own->operand, scores.out, own->q, own->k, own->v, &attention, token - span->t0, n,
-                              own->attend);
-        scores = kd_tap_scores_next(scores, H, n);
-    }
-    store_operand(run, KD_TAP_QUERY, layer, own->q, span, A);
-    store_operand(run, KD_TAP_KEY, layer, own->k, span, A);
-    store_operand(run, KD_TAP_VALUE, layer, own->v, span, A);
-    return own->operand;
-}
-
 /* What a thread does of the attention of all sequences. */
 typedef struct attention_work {
     const kd_run *run;
@@ -47,6 +21,48 @@ typedef struct attention_work {
     ptrdiff_t layer, parts;
     int member; /* that does the item; one that shares it counts from there */
 } attention_work;
+
+/* Some of the heads, from queries, keys and values as left operands of the member that does the item. */
+static void evaluate_part(void *context, ptrdiff_t part, int sharer)
+{
+    const attention_work *work = context;
+    const kd_run *run = work->run;
+    const kd_span *span = work->span;
+    const kd_member *own = &run->members[work->member];
+    const kd_attention attention = kd_map_attention(run, work->layer, work->member);
+    const ptrdiff_t H = attention.H, from = part * H / work->parts, to = (part + 1) * H / work->parts;
+    kd_tap_scores scores = kd_tap_scores_of(&run->pass.taps, work->layer, span, H);
+    for (ptrdiff_t b = span->b0; b < span->b1; b++) {
+        ptrdiff_t token = (ptrdiff_t)span->batch->starts[b], n = (ptrdiff_t)span->batch->starts[b + 1] - token;
+        kd_attention_evaluate(kd_map_attender(run), own->operand, scores.out, own->q, own->k, own->v, &attention, from,
+                              to, token - span->t0, n, run->members[work->member + sharer].attend);
+        scores = kd_tap_scores_next(scores, H, n);
+    }
+}
+
+/* Queries, keys, values and ctx as left operands: nothing between the products is float32. */
+static const void *evaluate_attention(const attention_work *work)
+{
+    const kd_run *run = work->run;
+    const kd_span *span = work->span;
+    const kd_member *own = &run->members[work->member];
+    const kd_layer_weights *w = &run->model->layers[work->layer];
+    const ptrdiff_t A = w->query.O, N = span->N;
+    const void *x = kd_shared_operand(run->team, &w->query, work->view->x, N, own->operand);
+    kd_product products[] = {kd_linear_product(&w->query, work->view->q, x, N),
+                             kd_linear_product(&w->key, work->view->q, x, N),
+                             kd_linear_product(&w->value, work->view->q, x, N)};
+    products[0].next = own->q;
+    products[1].next = own->k;
+    products[2].next = own->v;
+    kd_shared_products(run->team, w->query.engine, products, 3);
+    attention_work shared = *work;
+    kd_pool_run(run->team, evaluate_part, &shared, shared.parts);
+    store_operand(run, KD_TAP_QUERY, work->layer, own->q, span, A);
+    store_operand(run, KD_TAP_KEY, work->layer, own->k, span, A);
+    store_operand(run, KD_TAP_VALUE, work->layer, own->v, span, A);
+    return own->operand;
+}
 
 /* Some of the heads. */
 static void attention_part(void *context, ptrdiff_t part, int sharer)
@@ -72,21 +88,21 @@ static void attention_part(void *context, ptrdiff_t part, int sharer)
 const void *kd_layer_attend(const kd_run *run, const kd_layer_map *view, ptrdiff_t layer, const kd_span *span,
                             int member)
 {
+    attention_work work = {run, view, span, layer, run->team ? run->model->encoder.layers[layer].H : 1, member};
     if (kd_map_attender(run))
-        return evaluate_attention(run, view, layer, span, member);
+        return evaluate_attention(&work);
     const kd_layer_weights *w = &run->model->layers[layer];
     const ptrdiff_t A = w->query.O, N = span->N;
-    const void *x = kd_linear_operand(&w->query, view->x, N, run->members[member].operand);
+    const void *x = kd_shared_operand(run->team, &w->query, view->x, N, run->members[member].operand);
     const kd_product products[] = {kd_linear_product(&w->query, view->q, x, N),
                                    kd_linear_product(&w->key, view->k, x, N),
                                    kd_linear_product(&w->value, view->v, x, N)};
     kd_shared_products(run->team, w->query.engine, products, 3);
-    attention_work work = {run, view, span, layer, run->team ? run->model->encoder.layers[layer].H : 1, member};
     kd_pool_run(run->team, attention_part, &work, work.parts);
     kd_tap_store(&run->pass.taps, KD_TAP_QUERY, layer, view->q, span, A);
     kd_tap_store(&run->pass.taps, KD_TAP_KEY, layer, view->k, span, A);
     kd_tap_store(&run->pass.taps, KD_TAP_VALUE, layer, view->v, span, A);
-    return kd_linear_operand(&w->output, view->ctx, N, run->members[member].operand);
+    return kd_shared_operand(run->team, &w->output, view->ctx, N, run->members[member].operand);
 }
 
 /* act(h Wu) as an operand of the product that follows. Training keeps it, and its slope, in float32. */
@@ -96,7 +112,7 @@ static const void *feed_forward(const kd_run *run, const kd_layer_map *view, con
     const kd_member *own = &run->members[member];
     const kd_engine *engine = w->up.engine;
     const kd_activation act = run->model->encoder.activation;
-    const void *h = kd_linear_operand(&w->up, view->h, M, own->operand);
+    const void *h = kd_shared_operand(run->team, &w->up, view->h, M, own->operand);
     if (run->pass.mode == KD_TRAIN) {
         kd_activation_forward(view->act, view->slope, h, &w->up, M, act);
         return kd_linear_operand(&w->down, view->act, M, own->wide_operand);

@@ -197,13 +197,12 @@ int kd_run_sharers(const kd_run *run, kd_phase phase, int threads)
 {
     const kd_model *model = run->model;
     const ptrdiff_t items = phase == KD_PHASE_LAYERS ? run->chunks : kd_map_head_items(run);
-    if (run->pass.mode != KD_EVALUATE || model->arithmetic.engine.convert ||
-        (phase != KD_PHASE_LAYERS && phase != KD_PHASE_HEAD))
+    if (run->pass.mode != KD_EVALUATE || (phase != KD_PHASE_LAYERS && phase != KD_PHASE_HEAD))
         return 1;
     const double layers = (double)kd_min(run->stage_layers, kd_map_full_layers(run));
     const double tokens = (double)run->pass.batch.N / (double)run->chunks;
     const double shares = layers * kd_model_mean_flops(model) * tokens / LEAST_SHARE;
-    const ptrdiff_t panels = kd_ceil_div(model->encoder.C, model->arithmetic.kernels->panel);
+    const ptrdiff_t panels = kd_ceil_div(model->encoder.C, model->arithmetic.engine.part);
     const ptrdiff_t sharers = kd_min(threads, shares < (double)panels ? (ptrdiff_t)shares : panels);
     return 2 * items <= sharers ? (int)sharers : 1;
 }

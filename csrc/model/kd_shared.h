@@ -10,8 +10,11 @@
 #include "layers/kd_linear.h"
 #include "layers/kd_norm.h"
 
-/* `count` products of the same shape that do not need each other. With a team they are float32's. */
+/* `count` products of the same shape that do not need each other, each with a c of its own if the engine has whole_rows. */
 void kd_shared_products(kd_team *team, const kd_engine *engine, const kd_product *products, ptrdiff_t count);
+
+/* kd_linear_operand. */
+const void *kd_shared_operand(kd_team *team, const kd_linear *layer, const float *x, ptrdiff_t M, void *scratch);
 
 /* kd_norm_forward. */
 void kd_shared_norm(kd_team *team, const kd_kernels *kernels, float *y, float *stats, float *x, const float *residual,

@@ -77,6 +77,7 @@ static PyObject *py_product(PyObject *module, PyObject *args)
                               .lda = K,
                               .right = scratch,
                               .right_rows = K,
+                              .right_columns = N,
                               .M = M,
                               .N = N,
                               .K = K,

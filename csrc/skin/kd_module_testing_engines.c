@@ -1,6 +1,8 @@
 /* Single engines on plain arrays, for kdistill._core.testing. */
 #include "skin/kd_module_testing.h"
 
+#include "model/kd_shared.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -82,8 +84,9 @@ static PyObject *py_engine_product(PyObject *module, PyObject *args)
     const char *compute, *isa, *activation;
     PyObject *c_object, *left_object, *right_object, *bias, *slope, *next;
     Py_ssize_t K;
-    if (!PyArg_ParseTuple(args, "ssOOOnOzOO:engine_product", &compute, &isa, &c_object, &left_object, &right_object, &K,
-                          &bias, &activation, &slope, &next))
+    int threads;
+    if (!PyArg_ParseTuple(args, "ssOOOnOzOOi:engine_product", &compute, &isa, &c_object, &left_object, &right_object,
+                          &K, &bias, &activation, &slope, &next, &threads))
         return NULL;
     const kd_engine *engine = named_engine(module, compute, isa);
     PyArrayObject *c = engine && kd_test_matrix(c_object, "c") ? kd_array_out(c_object, "c", NPY_FLOAT, 2, -1) : NULL;
@@ -94,13 +97,23 @@ static PyObject *py_engine_product(PyObject *module, PyObject *args)
         return NULL;
     }
     const ptrdiff_t M = PyArray_DIM(c, 0), N = PyArray_DIM(c, 1);
-    kd_product product = {.c = kd_floats(c), .ldc = N, .lda = K, .right_rows = K, .M = M, .N = N, .K = K};
+    kd_product product = {
+        .c = kd_floats(c), .ldc = N, .lda = K, .right_rows = K, .right_columns = N, .M = M, .N = N, .K = K};
     if (!(product.a = operand_in(left_object, "left", engine->operand_bytes(M, K), 0)) ||
         !(product.right = operand_in(right_object, "right", engine->packed_bytes(engine, K, N), 0)) ||
         (next != Py_None && !(product.next = operand_in(next, "next", engine->operand_bytes(M, N), 1))) ||
         kd_test_finish(&product, bias, activation, slope) < 0)
         return NULL;
-    engine->product(&product);
+    if (threads < 1 || (threads > 1 && product.slope)) {
+        PyErr_SetString(PyExc_ValueError, "threads must be positive, and 1 with a slope");
+        return NULL;
+    }
+    kd_team *team = threads > 1 ? kd_open_team(threads) : NULL;
+    if (threads > 1 && !team)
+        return NULL;
+    kd_shared_products(team, engine, &product, 1);
+    if (team)
+        kd_pool_close(team);
     Py_RETURN_NONE;
 }
 
@@ -181,9 +194,9 @@ static PyObject *py_engine_attend(PyObject *module, PyObject *args)
 {
     const char *compute, *isa;
     PyObject *ctx, *scores, *q, *k, *v, *scratch;
-    Py_ssize_t M, first, n, H, D;
-    if (!PyArg_ParseTuple(args, "ssOOOOOnnnnnO:engine_attend", &compute, &isa, &ctx, &scores, &q, &k, &v, &M, &first,
-                          &n, &H, &D, &scratch))
+    Py_ssize_t M, first, n, H, D, from, to;
+    if (!PyArg_ParseTuple(args, "ssOOOOOnnnnnnnO:engine_attend", &compute, &isa, &ctx, &scores, &q, &k, &v, &M, &first,
+                          &n, &H, &D, &from, &to, &scratch))
         return NULL;
     const kd_engine *engine = named_engine(module, compute, isa);
     if (!engine)
@@ -194,9 +207,14 @@ static PyObject *py_engine_attend(PyObject *module, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "first, n, heads and their width are no part of m rows of real memory");
         return NULL;
     }
+    if (from < 0 || to > H || from >= to) {
+        PyErr_SetString(PyExc_ValueError, "from_head and to_head are no part of the heads");
+        return NULL;
+    }
     const ptrdiff_t bytes = engine->operand_bytes(M, H * D);
     PyArrayObject *S = scores == Py_None ? NULL : kd_array_out(scores, "scores", NPY_FLOAT, 3, H * n * n);
-    kd_attend attend = {.first = first, .n = n, .H = H, .D = D, .scale = 1.0f / sqrtf((float)D)};
+    kd_attend attend = {
+        .first = first, .n = n, .H = H, .D = D, .from = from, .to = to, .scale = 1.0f / sqrtf((float)D)};
     if ((scores != Py_None && !S) || !(attend.q = operand_in(q, "q", bytes, 0)) ||
         !(attend.k = operand_in(k, "k", bytes, 0)) || !(attend.v = operand_in(v, "v", bytes, 0)) ||
         !(attend.ctx = operand_in(ctx, "ctx", bytes, 1)) ||
@@ -256,10 +274,12 @@ PyMethodDef kd_test_engine_methods[] = {
      "engine_pack($module, compute, isa, right, w, transposed, /)\n--\n\n"
      "Write w (K, N), or with `transposed` the transpose of w (N, K), to `right`, bytes of a right operand."},
     {"engine_product", py_engine_product, METH_VARARGS,
-     "engine_product($module, compute, isa, c, left, right, k, bias, activation, slope, next, /)\n--\n\n"
+     "engine_product($module, compute, isa, c, left, right, k, bias, activation, slope, next, threads, /)\n--\n\n"
      "Add the product of two operands to c (M, N), or write bias + product there unless bias is None. Then apply the\n"
      "activation to c and write its derivative to slope; without an activation, multiply slope by c. Unless `next` is\n"
-     "None, write the results there, as a left operand (M, N), and what is of no use to c."},
+     "None, write the results there, as a left operand (M, N), and what is of no use to c. More threads than one "
+     "share\n"
+     "the columns."},
     {"engine_outer_bytes", py_engine_outer_bytes, METH_VARARGS,
      "engine_outer_bytes($module, compute, isa, m, n, /)\n--\n\n"
      "Return the bytes of scratch for the gradient (M, N) of a weight."},
@@ -274,8 +294,9 @@ PyMethodDef kd_test_engine_methods[] = {
      "engine_attend_bytes($module, compute, isa, n, heads, width, /)\n--\n\n"
      "Return the bytes of scratch for the attention of n tokens."},
     {"engine_attend", py_engine_attend, METH_VARARGS,
-     "engine_attend($module, compute, isa, ctx, scores, q, k, v, m, first, n, heads, width, scratch, /)\n--\n\n"
+     "engine_attend($module, compute, isa, ctx, scores, q, k, v, m, first, n, heads, width, from_head, to_head, "
+     "scratch, /)\n--\n\n"
      "Write the attention of rows first .. first + n - 1 of q, k and v, left operands (m, heads * width), to ctx, one\n"
-     "more, and unless it is None scores (heads, n, n), which the softmax reads."},
+     "more, and unless it is None scores (heads, n, n), which the softmax reads. Only heads from_head .. to_head - 1."},
     {NULL, NULL, 0, NULL},
 };

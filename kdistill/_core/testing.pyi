@@ -59,6 +59,7 @@ def engine_product(
     activation: str | None,
     slope: _Floats | None,
     next: _Bytes | None,
+    threads: int,
     /,
 ) -> None: ...
 def engine_outer_bytes(compute: str, isa: str, m: int, n: int, /) -> int: ...
@@ -80,6 +81,8 @@ def engine_attend(
     n: int,
     heads: int,
     width: int,
+    from_head: int,
+    to_head: int,
     scratch: _Bytes,
     /,
 ) -> None: ...

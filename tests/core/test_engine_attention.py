@@ -119,11 +119,25 @@ def test_a_sequence_has_the_same_bits_wherever_it_lies(engine: Engine) -> None:
         untold = new_bytes(written.size)
         operands = (engine.convert(x) for x in (case.q, case.k, case.v))
         scratch = new_bytes(testing.engine_attend_bytes(*engine, n, heads, width))
-        testing.engine_attend(*engine, untold, None, *operands, m, 3, n, heads, width, scratch)
+        testing.engine_attend(*engine, untold, None, *operands, m, 3, n, heads, width, 0, heads, scratch)
         np.testing.assert_array_equal(engine.widen(untold, m, heads * width)[3 : 3 + n], ctx)
         stride = written.size // (m + 32)
         others = np.r_[0:3, 3 + n : m + 32]
         assert (written.reshape(m + 32, stride)[others] == 0xA5).all()
+
+
+@every_bfloat16
+def test_heads_by_themselves_have_the_bits_of_all(engine: Engine) -> None:
+    """In any order: a head's results end where the next head's begin."""
+    for n, heads, width in ((13, 5, 32), (70, 3, 64), (9, 3, 10), (6, 7, 1), (6, 7, 33), (300, 2, 32)):
+        case = case_of(n, heads, width)
+        _, scores, written = attend(engine, case)
+        ctx, others = new_bytes(written.size), np.zeros_like(scores)
+        operands = (engine.convert(x) for x in (case.q, case.k, case.v))
+        parts = [(heads - 1, heads), (0, 1), *([(1, heads - 1)] if heads > 2 else [])]
+        engine.attend(ctx, *operands, len(case.q), 3, others, width=width, parts=parts)
+        np.testing.assert_array_equal(others, scores)
+        np.testing.assert_array_equal(ctx, written)
 
 
 @every_bfloat16
@@ -179,6 +193,8 @@ def test_mistakes_are_named() -> None:
         Engine("int8", "plain").widen(operand, 4, 6)
     with pytest.raises(ValueError, match="first, n, heads and their width are no part of m rows"):
         engine.attend(ctx, operand, operand, operand, 4, 1, scores, width=3)
+    with pytest.raises(ValueError, match="from_head and to_head are no part of the heads"):
+        engine.attend(ctx, operand, operand, operand, 4, 0, scores, width=3, parts=[(1, 3)])
     with pytest.raises(ValueError, match=r"k has .* elements; expected"):
         engine.attend(ctx, operand, operand[:-64], operand, 4, 0, scores, width=3)
     with pytest.raises(ValueError, match="n, heads and their width must be positive"):

@@ -193,6 +193,23 @@ def test_results_for_the_next_product_are_those_converted(
     np.testing.assert_array_equal(found[1], expected[1])
 
 
+@every_engine
+@pytest.mark.parametrize("activation", [None, "gelu", "relu"])
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (1, 129, 70), (35, 64, 40), (35, 97, 70), (101, 300, 33)])
+def test_threads_share_a_products_columns(engine: Engine, m: int, n: int, k: int, activation: str | None) -> None:
+    """Three threads, in parts of 64 columns; what follows may need whole rows, which they share afterwards."""
+    a, w, bias = operands(m, n, k)
+    left, right = engine.convert(a), engine.pack(w)
+    c = np.full((m, n), np.nan, np.float32)
+    engine.multiply(c, left, right, k, bias, activation, threads=3)
+    np.testing.assert_array_equal(c, engine.product(a, w, bias, activation))
+    alone, shared = (new_bytes(engine.sizes(m, 1, n)[0]) for _ in range(2))
+    for following, threads in ((alone, 1), (shared, 3)):
+        engine.multiply(c, left, right, k, bias, activation, None, following, threads)
+    for expected, found in zip(*(engine.left_numbers(x, m, n) for x in (alone, shared)), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 # ---- gradients of weights
 
 RUN = 512  # rows after which sums are added to the gradient

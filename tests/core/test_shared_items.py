@@ -1,6 +1,7 @@
 """Passes with fewer chunks than threads, whose items several threads do together: the bits of one thread alone.
 
-Tests of smaller shapes compare one thread with the reference.
+In every compute type, by the CPU's best engine of it; test_engines.py shares products out in every engine. Tests of
+smaller shapes compare one thread with the reference.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from support.encoder_cases import CLASSIFIER, ENCODER, LISTED, MASKED, TAGGER, Case
+
+from kdistill import _core
+from kdistill.system.memory import workspace
 
 # Large enough to be shared out (see kd_run_sharers), with columns, heads and rows that the threads cannot share evenly.
 WIDE = {**ENCODER, "hidden": 180, "head_width": 36, "layers": ((5, 300), (3, 200), (5, 300)), "positions": 310}
@@ -35,10 +39,23 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[int], list[int] | No
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_threads_that_share_an_item_have_the_bits_of_one(name: str) -> None:
-    changes, head, lengths, rows = CASES[name]
+every_type = pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+
+
+def case_of(
+    dtype: str, head: dict[str, Any], lengths: list[int], rows: list[int] | None = None, **changes: Any
+) -> Case:
+    """Return a frozen model."""
     case = Case({**WIDE, **changes}, head, lengths, rows=rows)
+    case.core = _core.Model(case.encoder, head, case.flat, None, workspace, dtype=dtype)
+    return case
+
+
+@every_type
+@pytest.mark.parametrize("name", CASES)
+def test_threads_that_share_an_item_have_the_bits_of_one(name: str, dtype: str) -> None:
+    changes, head, lengths, rows = CASES[name]
+    case = case_of(dtype, head, lengths, rows, **changes)
     alone = case.forward(train=False, threads=1)
     assert np.isfinite(alone).all()
     assert alone.std() > 0.1
@@ -46,9 +63,10 @@ def test_threads_that_share_an_item_have_the_bits_of_one(name: str) -> None:
         np.testing.assert_array_equal(case.forward(train=False, threads=threads), alone)
 
 
+@every_type
 @pytest.mark.parametrize("head", [CLASSIFIER, TAGGER], ids=["classifier", "tagger"])
-def test_threads_that_share_an_item_hand_out_the_same_arrays(head: dict[str, Any]) -> None:
-    case = Case(WIDE, head, ONE)
+def test_threads_that_share_an_item_hand_out_the_same_arrays(head: dict[str, Any], dtype: str) -> None:
+    case = case_of(dtype, head, ONE)
     logits, arrays = case.forward(train=False, threads=1, taps=TAPS)
     for threads in (2, 5):
         others, found = case.forward(train=False, threads=threads, taps=TAPS)
@@ -57,8 +75,9 @@ def test_threads_that_share_an_item_hand_out_the_same_arrays(head: dict[str, Any
             np.testing.assert_array_equal(found[tap], array, err_msg=str(tap))
 
 
-def test_a_sentence_alone_and_in_a_batch() -> None:
-    alone = Case(WIDE, CLASSIFIER, ONE).forward(train=False, threads=3)
-    batch = Case(WIDE, CLASSIFIER, ONE * 4)
+@every_type
+def test_a_sentence_alone_and_in_a_batch(dtype: str) -> None:
+    alone = case_of(dtype, CLASSIFIER, ONE).forward(train=False, threads=3)
+    batch = case_of(dtype, CLASSIFIER, ONE * 4)
     batch.ids, batch.types = batch.ids[:1] * 4, batch.types[:1] * 4
     np.testing.assert_array_equal(batch.forward(train=False, threads=1), np.repeat(alone, 4, axis=0))

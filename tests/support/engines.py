@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,8 +58,9 @@ class Engine(NamedTuple):
         activation: str | None = None,
         slope: Floats | None = None,
         following: Bytes | None = None,
+        threads: int = 1,
     ) -> None:
-        testing.engine_product(self.compute, self.isa, c, left, right, k, bias, activation, slope, following)
+        testing.engine_product(self.compute, self.isa, c, left, right, k, bias, activation, slope, following, threads)
 
     def product(
         self,
@@ -95,13 +97,27 @@ class Engine(NamedTuple):
         return a
 
     def attend(
-        self, ctx: Bytes, q: Bytes, k: Bytes, v: Bytes, m: int, first: int, scores: Floats, *, width: int
+        self,
+        ctx: Bytes,
+        q: Bytes,
+        k: Bytes,
+        v: Bytes,
+        m: int,
+        first: int,
+        scores: Floats,
+        *,
+        width: int,
+        parts: Sequence[tuple[int, int]] | None = None,
     ) -> None:
-        """Write the attention of rows from `first` on to ctx, and scores (heads, n, n), whose shape decides."""
+        """Write the attention of rows from `first` on to ctx, and scores (heads, n, n), whose shape decides.
+
+        Parts are the heads, (from, to), of each call; by default one has all.
+        """
         heads, n, _ = scores.shape
         scratch = new_bytes(testing.engine_attend_bytes(self.compute, self.isa, n, heads, width))
         operands = (ctx, scores, q, k, v)
-        testing.engine_attend(self.compute, self.isa, *operands, m, first, n, heads, width, scratch)
+        for part in parts or [(0, heads)]:
+            testing.engine_attend(self.compute, self.isa, *operands, m, first, n, heads, width, *part, scratch)
 
     def left_numbers(self, left: Bytes, m: int, k: int) -> tuple[Floats, Floats]:
         """Return the numbers (M, whole lines) of a left operand, and the scale of each row (1 in bfloat16)."""

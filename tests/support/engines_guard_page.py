@@ -51,15 +51,15 @@ def products(name: tuple[str, str], m: int, n: int, k: int) -> None:
     testing.engine_convert(*name, left, a)
     for transposed in (True, False):
         testing.engine_pack(*name, right, W.floats(*(n, k) if transposed else (k, n)), transposed)
-        testing.engine_product(*name, c, left, right, k, bias, None, slope, None)
+        testing.engine_product(*name, c, left, right, k, bias, None, slope, None, 1)
         assert np.allclose(c, 1 + k, rtol=1e-6), (name, m, n, k)
         assert np.allclose(slope, c if transposed else c * c, rtol=1e-6), (name, m, n, k)
-        testing.engine_product(*name, c, left, right, k, None, None, None, None)
+        testing.engine_product(*name, c, left, right, k, None, None, None, None, 1)
         assert np.allclose(c, 1 + 2 * k, rtol=1e-6), (name, m, n, k)
     for activation in ("gelu", "relu"):
-        testing.engine_product(*name, c, left, right, k, bias, activation, slope, None)
-        testing.engine_product(*name, c, left, right, k, bias, activation, None, following)
-    testing.engine_product(*name, c, left, right, k, bias, None, None, following)
+        testing.engine_product(*name, c, left, right, k, bias, activation, slope, None, 1)
+        testing.engine_product(*name, c, left, right, k, bias, activation, None, following, 1)
+    testing.engine_product(*name, c, left, right, k, bias, None, None, following, 1)
 
 
 def outer(name: tuple[str, str], m: int, n: int, k: int) -> None:
@@ -75,7 +75,7 @@ def attend(name: tuple[str, str], n: int, heads: int, width: int) -> None:
         testing.engine_convert(*name, operand.bytes(size), ones)
     q, k, v = (np.frombuffer(o.memory, np.uint8, size, o.end - size) for o in (LEFT, RIGHT, NEXT))
     ctx, scratch = CONTEXT.bytes(size), SCRATCH.bytes(testing.engine_attend_bytes(*name, n, heads, width))
-    testing.engine_attend(*name, ctx, scores, q, k, v, n, 0, n, heads, width, scratch)
+    testing.engine_attend(*name, ctx, scores, q, k, v, n, 0, n, heads, width, 0, heads, scratch)
     testing.engine_widen(*name, ones, ctx)
     assert (ones == 1).all(), (name, n, heads, width)
     assert np.allclose(scores, width**0.5), (name, n, heads, width)
