@@ -49,7 +49,10 @@ _KEPT = (
     *("--save-strategy", "steps", "--save-steps", "500", "--save-total-limit", "1"),
     *("--no-load-best-model-at-end", "--eval-strategy", "epoch", "--resume", "--disable-tqdm"),
 )
-_PRETRAINED = "--per-device-train-batch-size 32 --warmup-ratio 0.1 --alpha 0.2 --temperature 2 --bf16"
+_PRETRAINED = (
+    "--per-device-train-batch-size 32 --learning-rate 5e-5 --warmup-ratio 0.1 --alpha 0.2 --temperature 2 --bf16 "
+    "--teacher-dtype int8"
+)
 _NEW = "--per-device-train-batch-size 64 --warmup-ratio 0.1 --alpha 0.5 --temperature 4 --augment 2"
 _NO_DROPOUT = "--hidden-dropout-prob 0 --attention-probs-dropout-prob 0"  # which the model keeps
 
@@ -111,18 +114,18 @@ STUDENTS = (
     Student(
         "half of the layers",
         _half,
-        f"--num-train-epochs 2 --learning-rate 5e-5 {_PRETRAINED}",
+        f"--num-train-epochs 2 {_PRETRAINED}",
         0.5,
-        0.25,
-        f"--num-train-epochs 1 --learning-rate 5e-5 {_PRETRAINED}",
+        1 / 6,
+        f"--num-train-epochs 1 {_PRETRAINED}",
     ),
     Student(
         "L6-H384",
         _pretrained,
-        f"--num-train-epochs 1 --learning-rate 1e-4 --augment 2 {_PRETRAINED}",
+        f"--num-train-epochs 2 {_PRETRAINED}",
+        2 / 3,
         0.5,
-        0.25,
-        f"--num-train-epochs 1 --learning-rate 1e-4 --augment 2 {_PRETRAINED}",
+        f"--num-train-epochs 1 {_PRETRAINED}",
     ),
     Student(
         "L2-H128",
@@ -139,8 +142,8 @@ OF_TEACHER = (
 )
 OF_STUDENT = ("kdistill-float32", "kdistill-int8")
 OF_LAST = ("kdistill-float32", "artefact", "onnxruntime-float32", "onnxruntime-int8", "openvino-float32")
-MORE_THREADS = ("artefact", "onnxruntime-int8")
-"""What runs the last model of a student on more threads, too."""
+STUDENT_ON_MORE, LAST_ON_MORE = ("kdistill-int8",), ("artefact", "onnxruntime-int8")
+"""What runs the models of a student, and the last of them, on more threads, too."""
 
 
 class Chain:
@@ -230,10 +233,15 @@ def subjects(models: Mapping[str, Path], options: argparse.Namespace) -> dict[st
 
 
 def steps_of(models: Mapping[str, Subject], threads: int) -> Asked:
-    """Return what a student's models are measured in: one thread, and the last of them on more, too."""
+    """Return what a student's models are measured in: one thread, and in int8 more, too."""
     *others, last = models.values()
-    steps = [*((of, OF_STUDENT) for of in others), (last, OF_LAST)]
-    return steps if threads == 1 else [*steps, (last._replace(threads=threads), MORE_THREADS)]
+    asked = [*((of, OF_STUDENT, STUDENT_ON_MORE) for of in others), (last, OF_LAST, LAST_ON_MORE)]
+    steps: list[tuple[Subject, Sequence[str]]] = []
+    for of, programs, on_more in asked:
+        steps.append((of, programs))
+        if threads > 1:
+            steps.append((of._replace(threads=threads), on_more))
+    return steps
 
 
 def measured(asked: Asked, batch_size: int) -> Mapping[str, Any]:
