@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ..models.flops import forward_flops
 from ..models.head_names import ENCODER, SPAN, named_head
 from ..models.model import Model, check_model
 from ..models.sentence_files import has_sentence_files
+from ..system.callers import level_outside
 from ..system.output import check_new_directory, new_directory
 from ..system.progress import Progress
 from ..text.classes import AutoTokenizer
@@ -72,7 +74,7 @@ def prune(
     Layers are left out first, then the attention heads and feed-forward units that matter least for the loss on rows
     of `data` (see `importance.importance`), then word pieces. Heads and units that are gone are not computed. With
     `vocabulary` only the pieces stay that occur in texts, and those that spell any other text: rows whose pieces all
-    stay have the same logits, bit for bit.
+    stay have the same logits, bit for bit. Where nothing goes, the model is written as it was, with a warning.
 
     Args:
         model: the model, or its directory or hub id.
@@ -123,7 +125,8 @@ def prune(
     original, tokenizer = _loaded("model", model, "processing_class", processing_class)
     pruned, figures = original, Figures()
     if layers is not None:
-        pruned = with_layers(pruned, checked_layers(layers, pruned.config.num_hidden_layers))
+        layers = checked_layers(layers, pruned.config.num_hidden_layers)
+        pruned = with_layers(pruned, layers)
     objective: Objective = Supervised()
     if teacher_model is not None:
         teacher = _loaded("teacher_model", teacher_model, "teacher_processing_class", teacher_processing_class)
@@ -151,6 +154,9 @@ def prune(
     with new_directory(output) as directory:
         save_model(directory, pruned, tokenizer_for(pruned.config, tokenizer))
     figures = _gained(original, pruned, read) | figures
+    in_order = layers is None or layers == [*range(original.config.num_hidden_layers)]
+    if in_order and figures["num_parameters"] == figures["num_parameters_before"]:
+        _warn_that_nothing_went(heads, feed_forward, layers, pruned.config, vocabulary, output)
     return figures | {"output": str(output), "runtime": time.monotonic() - started}
 
 
@@ -174,6 +180,28 @@ def _check(
         raise ValueError(f"scope is {scope!r}; expected one of {', '.join(SCOPES)}")
     if rows < 1:
         raise ValueError(f"rows is {rows}; expected at least 1")
+
+
+def _warn_that_nothing_went(
+    heads: float | None,
+    feed_forward: float | None,
+    layers: Sequence[int] | int | None,
+    config: Config,
+    vocabulary: bool | Any,
+    output: str | os.PathLike[str],
+) -> None:
+    """Warn that the output is the model as it was, and why; `config` is that of both."""
+    shares = {"attention heads": heads, "feed-forward units": feed_forward}
+    why = [f"a share of {share:g} of the {what} is all of them" for what, share in shares.items() if share is not None]
+    if layers is not None:
+        why.append(f"all {config.num_hidden_layers} layers are kept")
+    if vocabulary is not False:
+        why.append(f"all {config.vocab_size} word pieces occur in the texts, or spell others")
+    warnings.warn(
+        f"nothing was pruned, and {os.fspath(output)} holds the model as it was: {', '.join(why)}; expected a smaller "
+        "share, fewer layers or fewer pieces",
+        stacklevel=level_outside(),
+    )
 
 
 def _without_least(
