@@ -197,7 +197,8 @@ def _add_pruning(parser: ArgumentParser, group: _ArgumentGroup) -> None:
         "--rows",
         type=int,
         metavar="N",
-        help=f"rows of --data that tell what heads and units matter, drawn by --seed (default: {ROWS})",
+        help=f"rows of --data that tell what heads and units matter, drawn by --seed (default: {ROWS}, or all "
+        "that there are)",
     )
     group.add_argument(
         "--teacher",

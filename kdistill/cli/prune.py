@@ -9,7 +9,6 @@ from typing import Any
 
 from ..compress.choice import SCOPES, check_share
 from ..compress.layers import checked_layers
-from ..compress.prune import ROWS
 from ..compress.prune import prune as pruned
 from ..data.files import DataFile, is_plain_text
 from ..data.patterns import matching_paths
@@ -51,7 +50,7 @@ def prune(options: Namespace) -> Figures:
         "vocabulary": options.vocabulary if words is None else _texts_file(words, options, head),
         "layers": layers,
         "scope": options.scope or SCOPES[0],
-        "rows": ROWS if options.rows is None else options.rows,
+        "rows": options.rows,
         "teacher_model": options.teacher,
         "keep": options.keep,
         "args": args,

@@ -59,7 +59,7 @@ def prune(
     vocabulary: bool | Any = False,
     layers: Sequence[int] | int | None = None,
     scope: str = "layer",
-    rows: int = ROWS,
+    rows: int | None = None,
     teacher_model: AnyModel | None = None,
     keep: int | None = None,
     processing_class: PreTrainedTokenizerFast | None = None,
@@ -87,7 +87,8 @@ def prune(
             also plain texts, a list or a .txt file with one a line; False: keep all.
         layers: numbers of the layers to keep, from 0, in their new order; or how many of the first.
         scope: "layer": each layer keeps the shares; "global": all layers together do.
-        rows: how many rows tell what heads and units matter, drawn by `args.seed` from all, or from those with a label.
+        rows: how many rows tell what heads and units matter, drawn by `args.seed` from all, or from those with a label
+            (default: 512, or all that there are).
         teacher_model: who teaches the loss beside the labels, `args.alpha` and `args.temperature`: a model, or its
             directory or hub id (default: the loss of the labels).
         keep: of the pieces of `vocabulary` the most frequent ones (default: all that occur).
@@ -113,7 +114,7 @@ def prune(
     """
     started = time.monotonic()
     _check(heads, feed_forward, vocabulary, layers, scope, rows, keep)
-    if heads is None and feed_forward is None and (teacher_model is not None or (scope, rows) != (SCOPES[0], ROWS)):
+    if heads is None and feed_forward is None and (teacher_model is not None or (scope, rows) != (SCOPES[0], None)):
         raise ValueError(
             "teacher_model, scope or rows is given, and neither heads nor feed_forward, which they are about"
         )
@@ -166,7 +167,7 @@ def _check(
     vocabulary: bool | Any,
     layers: Sequence[int] | int | None,
     scope: str,
-    rows: int,
+    rows: int | None,
     keep: int | None,
 ) -> None:
     """Raise ValueError for arguments that are wrong whatever the model is."""
@@ -178,7 +179,7 @@ def _check(
     check_share("feed_forward", feed_forward)
     if scope not in SCOPES:
         raise ValueError(f"scope is {scope!r}; expected one of {', '.join(SCOPES)}")
-    if rows < 1:
+    if rows is not None and rows < 1:
         raise ValueError(f"rows is {rows}; expected at least 1")
 
 
@@ -209,7 +210,7 @@ def _without_least(
     tokenizer: PreTrainedTokenizerFast | None,
     rows: Dataset,
     objective: Objective,
-    asked: tuple[float | None, float | None, str, int],
+    asked: tuple[float | None, float | None, str, int | None],
     args: DistillationTrainingArguments,
 ) -> Model:
     """Return the model without the heads and units that matter least; `asked` are the shares, the scope and rows."""
@@ -234,8 +235,8 @@ def _without_least(
     return model if kept_heads is None else with_heads(model, kept_heads)
 
 
-def _rows_that_tell(rows: Dataset, objective: Objective, most: int, seed: int) -> Dataset:
-    """Return a sample of the rows that the objective has a loss for."""
+def _rows_that_tell(rows: Dataset, objective: Objective, asked: int | None, seed: int) -> Dataset:
+    """Return a sample of the rows that the objective has a loss for, with a warning where they are fewer than asked."""
     places = np.arange(len(rows))
     if objective.needs_labels and rows.masking is None:
         places = np.flatnonzero(rows.have_labels())
@@ -244,6 +245,13 @@ def _rows_that_tell(rows: Dataset, objective: Objective, most: int, seed: int) -
                 "no row has a label, which tells what heads and units matter; expected labels, or a teacher "
                 "(--teacher, teacher_model=)" + rows.why_no_labels()
             )
+    most = ROWS if asked is None else asked
+    if asked is not None and len(places) < asked:
+        labelled = "" if len(places) == len(rows) else " with a label"
+        warnings.warn(
+            f"rows is {asked}, and data has only {len(places)}{labelled}: all of them tell what heads and units matter",
+            stacklevel=level_outside(),
+        )
     if len(places) > most:
         generator = np.random.Generator(np.random.Philox(seed))
         places = np.sort(generator.choice(places, most, replace=False))

@@ -17,6 +17,7 @@ from ..models.head_names import ENCODER, ENDINGS, named_head
 from ..models.loading import RandomWeights
 from ..models.model import Model, check_model
 from ..models.sentence_files import write_sentence_files
+from ..system.callers import level_outside
 from ..system.names import did_you_mean
 from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
@@ -122,6 +123,11 @@ def export(
     shown: Dataset | None = None
     if data is not None:
         read = encode_for(loaded.config, data, tokenizer, args or TrainingArguments(disable_tqdm=True), **columns)
+        if rows is not None and len(read) < rows:
+            warnings.warn(
+                f"rows is {rows}, and data has only {len(read)}: all of them show the ranges of activations",
+                stacklevel=level_outside(),
+            )
         shown = read.take(np.linspace(0, len(read) - 1, min(rows or ROWS, len(read))).astype(np.int64))
     with place.writing(keep=_is_directory_of(model, place.directory)) as made:
         built = chosen.build(loaded, dtype, tokenizer, shown)

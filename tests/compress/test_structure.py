@@ -429,6 +429,26 @@ def test_a_prune_of_which_nothing_goes_says_so(tmp_path: Path, capsys: pytest.Ca
     assert warned[0].filename == __file__
 
 
+def test_fewer_rows_than_asked_for_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 9)
+    (tmp_path / "some.tsv").write_text(rows.read_text() + "good film\t\nbad plot\t\n")
+    for number, (words, count) in enumerate(
+        {
+            (rows, "--rows", 10): "9",
+            (tmp_path / "some.tsv", "--rows", 10): "9 with a label",
+            (tmp_path / "some.tsv", "--rows", 12, "--teacher", model): "11",
+            (rows, "--rows", 9): None,
+            (rows,): None,
+        }.items()
+    ):
+        command = ("--heads", 0.5, "--output", tmp_path / f"out {number}", "--data", *words)
+        assert main(["prune", "--model", str(model), *map(str, command)]) == 0
+        said = capsys.readouterr().err
+        assert ("--rows is" in said) == (count is not None)
+        expected = f"--rows is {words[-1] if len(words) < 4 else 12}, and data has only {count}: all of them tell what"
+        assert count is None or expected in said
+
+
 def test_a_language_model_and_a_tagger_are_pruned_by_the_losses_of_their_tokens(tmp_path: Path) -> None:
     texts = [{"text": " ".join(VOCABULARY[5:11])}] * 4
     (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")

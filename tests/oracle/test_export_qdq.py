@@ -131,6 +131,9 @@ def test_ranges_are_those_of_rows_that_are_evenly_spread(tmp_path: Path) -> None
             assert values[zero] == round(float(-least / values[scale]))
     more = kd.export(model, tmp_path / "all.onnx", format="onnx", dtype="int8", data=data)
     assert more.rows == 7
+    with pytest.warns(UserWarning, match="^rows is 8, and data has only 7: all of them show the ranges") as warned:
+        kd.export(model, tmp_path / "eight.onnx", format="onnx", dtype="int8", data=data, rows=8)
+    assert (len(warned), warned[0].filename) == (1, __file__)
 
 
 def test_the_same_rows_give_the_same_bytes_in_another_process(tmp_path: Path) -> None:
