@@ -43,14 +43,15 @@ from .task import (
     states_pooling,
     with_problem_type,
 )
-from .teachers import given_of, names_of_teachers, type_to_load
+from .teachers import check_each_once, given_of, names_of_teachers, type_to_load
 
 
 def parts_of(options: Namespace, args: DistillationTrainingArguments) -> DistillationParts | GivenParts:
     """Return the parts of a distillation: from a model, or from answers that came with the rows.
 
     Raises:
-        ValueError: neither an option nor the recipe names a student, or there are options that do not go together.
+        ValueError: neither an option nor the recipe names a student, a teacher is named twice, or there are options
+            that do not go together.
     """
     recipe = args.recipe
     if options.student is None and recipe not in STUDENT_PRESETS:
@@ -63,6 +64,7 @@ def parts_of(options: Namespace, args: DistillationTrainingArguments) -> Distill
             f"--recipe is {recipe}, whose student {STUDENT_PRESETS[recipe].student} is made of the --teacher, and none "
             "is given; expected --teacher MODEL, or the --student to train"
         )
+    check_each_once(options.teacher or ())
     return DistillationParts(options, args) if options.teacher else GivenParts(options, args)
 
 

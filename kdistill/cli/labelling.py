@@ -35,6 +35,7 @@ from ..train.arguments import DistillationTrainingArguments
 from ..train.encoding import encode_for
 from .inputs import columns_of, task_of
 from .task import head_settings, names_by_id, with_problem_type
+from .teachers import check_each_once
 
 Figures = dict[str, Any]
 
@@ -80,10 +81,11 @@ class Labelling:
         dtype: the compute types that they answer in.
 
     Raises:
-        ValueError: they do not fit together, or no file with this ending holds their answers.
+        ValueError: one is named twice, they do not fit together, or no file with this ending holds their answers.
     """
 
     def __init__(self, options: Namespace, args: DistillationTrainingArguments, ending: str) -> None:
+        check_each_once(options.teacher)
         self._teachers = [(path, _load(path, options, ending)) for path in options.teacher]
         self._weights = weights_of_teachers(options.teacher_weights, len(self._teachers))
         self.first = self._teachers[0][1]

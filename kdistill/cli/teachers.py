@@ -20,6 +20,19 @@ def names_of_teachers(models: Sequence[str], answers: str | None) -> list[str] |
     return [*map(public_name, models), *([] if answers is None else [Path(answers).name])] or None
 
 
+def check_each_once(teachers: Sequence[str]) -> None:
+    """Raise ValueError for a teacher that `--teacher` names twice, also by another path: it would count twice."""
+    places = [path.resolve() if (path := Path(teacher)).is_dir() else teacher for teacher in teachers]
+    for place, teacher in enumerate(teachers):
+        if places[place] in places[:place]:
+            first = teachers[places.index(places[place])]
+            also = "" if first == teacher else f", also as {first}"
+            raise ValueError(
+                f"--teacher has {teacher} twice{also}; expected each once: --teacher-weights lets one count more than "
+                "another"
+            )
+
+
 def given_of(answers: str | None, train: str) -> Given:
     """Return the answers of a teacher in a file, or in columns of the training rows."""
     if answers is None:

@@ -64,6 +64,16 @@ def test_a_mistake_leaves_no_directory(command: str, mistake: str) -> None:
     assert not Path("new").exists()
 
 
+@pytest.mark.parametrize("command", ["distill", "search", "doctor"])
+def test_a_teacher_that_is_named_twice_is_refused(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if command == "search":
+        pytest.importorskip("optuna")
+    words = ["--teacher", "teacher", "--teacher", "teacher", "--student", "L1-H16-A2", *ROWS, "--output-dir", "new/out"]
+    assert cli.main([command, *words]) == 2
+    assert "--teacher has teacher twice; expected each once: --teacher-weights" in capsys.readouterr().err
+    assert not Path("new").exists()
+
+
 def test_a_missing_model_leaves_no_directory() -> None:
     for words in (["finetune", "--model", "gone"], ["distill", "--teacher", "gone", "--student", "L1-H16-A2"]):
         assert cli.main([*words, *ROWS, "--output-dir", "new/out"]) == 2

@@ -163,8 +163,27 @@ def test_a_temperature_without_an_average_is_refused(capsys: pytest.CaptureFixtu
     teacher, rows = write_model(tmp_path / "teacher"), write_rows(tmp_path / "r.tsv", 4)
     out = ("--data", rows, "--output", tmp_path / "a.jsonl", "--temperature", "2")
     assert "there is one --teacher; leave it out" in refused(capsys, "--teacher", teacher, *out)
-    number = write_model(tmp_path / "number", id2label={0: "score"}, problem_type="regression")
-    assert "their answers are numbers without probabilities" in refused(capsys, "--teacher", number, number, *out)
+    numbers = {"id2label": {0: "score"}, "problem_type": "regression"}
+    both = [write_model(tmp_path / f"number{seed}", seed, **numbers) for seed in (1, 2)]
+    assert "their answers are numbers without probabilities" in refused(capsys, "--teacher", *both, *out)
+
+
+def test_a_teacher_is_named_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model(Path("teacher"))
+    (tmp_path / "link").symlink_to("teacher")
+    write_model(Path("other"), 2)
+    out = ("--data", write_rows(tmp_path / "r.tsv", 4), "--output", "a.npy")
+    for teachers, found in {
+        ("teacher", "other", "teacher"): "--teacher has teacher twice; ",
+        ("teacher", "./teacher/"): "--teacher has ./teacher/ twice, also as teacher; ",
+        ("other", "teacher", "link"): "--teacher has link twice, also as teacher; ",
+        ("owner/model", "owner/model"): "--teacher has owner/model twice; ",
+    }.items():
+        assert f"{found}expected each once: --teacher-weights" in refused(capsys, "--teacher", *teachers, *out)
+    assert run(capsys, "--teacher", "teacher", "other", *out)["teacher"] == "teacher + other"
 
 
 def test_an_interrupted_command_leaves_no_file_and_goes_on(
