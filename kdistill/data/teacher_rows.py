@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..system.names import listing
 from .columns import TEXT_COLUMNS, TEXT_PAIR_COLUMNS, TOKEN_COLUMNS, Columns, parsed_list
 from .dataset import Dataset
-from .files import are_token_files, file_and_field, read_file
+from .files import FileFormat, are_token_files, file_and_field, kind_of, read_file
 from .label_values import is_empty
 from .patterns import matching_paths
 from .ragged import starts_of
@@ -119,6 +119,7 @@ def _is_row(row: dict[str, Any]) -> bool:
 
 def _of_file(path: Path, argument: str) -> TeacherSource:
     if path.suffix.lower() != ".npy":
+        _check_kind(path, argument)
         table = read_file(path)
         return _of_table(table, argument, _sha256(path))
     if not path.is_file():
@@ -132,6 +133,20 @@ def _of_file(path: Path, argument: str) -> TeacherSource:
         array.close()
         raise ValueError(f"{argument}: {path} holds several arrays; expected one, as numpy.save writes it")
     return _of_values(array, str(path), argument, _sha256(path))
+
+
+def _check_kind(path: Path, argument: str) -> None:
+    """Raise ValueError for a file of a kind that holds no answers here, such as .npz or .pt."""
+    file, _ = file_and_field(path)
+    if not file.is_file() or kind_of(file, FileFormat())[0] is not None:
+        return
+    several = file.suffix.lower() == ".npz"
+    found = "holds several arrays, as numpy.savez writes them" if several else "has an ending of no file of answers"
+    remedy = f"; numpy.save('{file.stem}.npy', numpy.load('{file.name}')[NAME]) writes one of them" if several else ""
+    raise ValueError(
+        f"{argument}: {path} {found}; expected a .npy file with one array (rows, labels), as numpy.save writes it, or "
+        f"a .parquet, .jsonl or .csv file of rows with a column {LOGITS} or {PROBABILITIES}{remedy}"
+    )
 
 
 def _of_values(values: Any, name: str, argument: str, sha256: str | None) -> TeacherSource:

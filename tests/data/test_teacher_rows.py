@@ -235,5 +235,17 @@ def test_other_objects_and_files_are_refused(tokenizer: PreTrainedTokenizerFast,
     for name in ("pickled.npy", "cut.npy"):
         with pytest.raises(ValueError, match="cannot be read as an array of NumPy"):
             taught(tokenizer, rows(), tmp_path / name)
+    np.savez(tmp_path / "several.npz", np.zeros((4, 2)))
+    (tmp_path / "answers.pt").write_bytes(b"")
+    for name, found, remedy in (
+        ("several.npz", "holds several arrays, as numpy.savez writes them", "column teacher_logits or teacher_probs; "),
+        ("answers.pt", "has an ending of no file of answers", "column teacher_logits or teacher_probs"),
+    ):
+        with pytest.raises(ValueError) as error:
+            taught(tokenizer, rows(), tmp_path / name)
+        said = str(error.value)
+        assert f"teacher_logits: {tmp_path / name} {found}; expected a .npy file with one array (rows, labels)" in said
+        assert remedy in said
+        assert ("numpy.save('several.npy', numpy.load('several.npz')[NAME])" in said) == (name == "several.npz")
     with pytest.raises(ValueError, match=r"has answers of a teacher \('teacher_logits'\), and teacher_logits is given"):
         taught(tokenizer, rows(teacher_logits=ROWS), np.array(ROWS))
