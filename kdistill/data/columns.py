@@ -66,6 +66,7 @@ class ColumnUse:
         labels: the columns of labels, or none.
         unused: all others.
         expected: which columns of labels there may be, to end a message; "" where their names are those of texts.
+        lacking: what messages call a column of labels that is not there.
     """
 
     source: str
@@ -73,6 +74,7 @@ class ColumnUse:
     labels: tuple[str, ...]
     unused: tuple[str, ...]
     expected: str = ""
+    lacking: str = "label column"
 
     @classmethod
     def of(cls, table: Table, texts: Iterable[str | None], label_column: str | None) -> ColumnUse:
@@ -95,7 +97,7 @@ class ColumnUse:
         unused = [name for name in self.unused if name.lower() not in _ROW_NUMBERS]
         if not unused:
             return ""
-        labels = f"labels are in {listing(self.labels)}" if self.labels else "there is no label column"
+        labels = f"labels are in {listing(self.labels)}" if self.labels else f"there is no {self.lacking}"
         columns = "the column {} is" if len(unused) == 1 else "the columns {} are"
         return (
             f"{self.source}: {columns.format(listing(map(repr, unused)))} not used (texts are in "
@@ -107,7 +109,7 @@ class ColumnUse:
         if self.labels:
             return f"{listing(self.labels)} of {self.source} is empty in every row"
         columns = listing(map(repr, (*self.texts, *self.unused)))
-        return f"{self.source} has no label column, its columns are {columns}{self.expected or self._meant()}"
+        return f"{self.source} has no {self.lacking}, its columns are {columns}{self.expected or self._meant()}"
 
     def _meant(self) -> str:
         name = _nearest(self.unused, (*LABEL_COLUMNS, *_ALSO_LABELS))

@@ -30,7 +30,7 @@ _MOST_SHOWN = 3
 _WORD_A_LINE = "a file with a word and its tag a line has no header, and ends in .conll or .iob"
 _EXPECTED_TAGS = (
     f"; expected lists of tags ({', '.join(TAG_COLUMNS)}) beside words, or of spans ({', '.join(SPAN_COLUMNS)}) beside "
-    "texts"
+    "texts, as .jsonl, .json and .parquet files hold them, or a word and its tag a line in a .conll or .iob file"
 )
 _LABELS_OF_SPANS = ("label", "entity", "type", "entity_group", "tag")
 
@@ -66,7 +66,8 @@ class WordRows:
         if self.columns.label is not None:
             return ColumnUse.of(self.table, self.columns[:1], self.columns.label)
         others = tuple(name for name in self.table.columns if name != self.columns.text)
-        return ColumnUse(self.table.source, (str(self.columns.text),), (), others, _EXPECTED_TAGS)
+        texts = (str(self.columns.text),)
+        return ColumnUse(self.table.source, texts, (), others, _EXPECTED_TAGS, "column of tags")
 
     def id2label(self) -> dict[int, str]:
         """Return the tags of these rows as a label map: those that the source states, else those that occur.

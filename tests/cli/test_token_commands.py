@@ -99,9 +99,14 @@ def test_a_table_is_read_by_its_columns_and_not_as_a_word_a_line(
     table.write_text(f"text\tentities\na good film\t{spans}\n")
     assert run(capsys, *evaluate, table)["n"] == 1
     table.write_text("sentence\tlabel\na good film\t1\n")
-    assert "rows.tsv has no label column, its columns are 'sentence', 'label'; expected lists of tags (tags" in refused(
-        capsys, *evaluate, table
-    )
+    said = refused(capsys, *evaluate, table)
+    assert "rows.tsv has no column of tags, its columns are 'sentence', 'label'; expected lists of tags (tags" in said
+    formats = "as .jsonl, .json and .parquet files hold them, or a word and its tag a line in a .conll or .iob file"
+    assert said.endswith(formats)
+    train = ("finetune", "--task", "token-classification", "--model", tagger, "--train", table, "--output-dir")
+    said = refused(capsys, *train, tmp_path / "out")
+    assert "rows.tsv has no column of tags" in said
+    assert said.endswith(formats)
     table.write_text("a good film\t1\nthe bad plot\t0\n")
     assert "2 lines begin with more than a word" in refused(capsys, *evaluate, table)
     table.write_text("tokens\ttags\ngood\tB-praise\n")
