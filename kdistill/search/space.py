@@ -6,14 +6,17 @@ import copy
 import math
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..system.callers import level_outside
 from ..system.files import read_json_object
+from ..system.names import listing
 from ..train.arguments import TrainingArguments
 from ..train.fields import did_you_mean_argument
 from ..train.without_effect import without_effect
@@ -130,6 +133,8 @@ def hyperparameter_space(source: Any, args: TrainingArguments) -> Hyperparameter
             file with such a mapping; or None for `default_space`.
         args: the arguments that all trials begin with.
 
+    Of ranges it warns that have no effect in any trial.
+
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: a range is malformed, a name is not searchable, or an argument does not accept a value.
@@ -146,6 +151,7 @@ def hyperparameter_space(source: Any, args: TrainingArguments) -> Hyperparameter
         )
     _check_names(source, args)
     ranges = {name: _checked_range(name, range_, args) for name, range_ in source.items()}
+    _warn_of_idle(ranges, args)
     return lambda trial: {name: range_.suggest(trial, name) for name, range_ in ranges.items()}
 
 
@@ -171,6 +177,35 @@ def default_space(args: TrainingArguments) -> dict[str, Mapping[str, Any]]:
     names = [name for name in DEFAULT_SPACE if name in known]
     unused = without_effect(args, names)
     return {name: around.get(name, DEFAULT_SPACE[name]) for name in names if name not in unused}
+
+
+def _warn_of_idle(ranges: Mapping[str, Range], args: TrainingArguments) -> None:
+    """Warn of what a space varies and has no effect in any trial, such as the epochs of runs that `max_steps` ends."""
+    reasons: dict[str, str] | None = None
+    for values in _some_values(ranges):
+        trial_run = copy.copy(args)
+        for name, value in values.items():
+            setattr(trial_run, name, value)
+        found = without_effect(trial_run, ranges)
+        reasons = found if reasons is None else {name: why for name, why in reasons.items() if name in found}
+        if not reasons:
+            return
+    for why in dict.fromkeys((reasons or {}).values()):
+        named = [name for name, reason in (reasons or {}).items() if reason == why]
+        verb = "has" if len(named) == 1 else "have"
+        warnings.warn(
+            f"hp_space varies {listing(named)}, which {verb} no effect here: {why}; leave out one or the other",
+            stacklevel=level_outside(),
+        )
+
+
+def _some_values(ranges: Mapping[str, Range]) -> Iterator[dict[str, Any]]:
+    """Yield hyperparameters among which each has all of its limits, alone and together with the others."""
+    first = {name: range_.limits[0] for name, range_ in ranges.items()}
+    for place in range(max(len(range_.limits) for range_ in ranges.values())):
+        yield {name: range_.limits[place % len(range_.limits)] for name, range_ in ranges.items()}
+    for name, range_ in ranges.items():
+        yield from ({**first, name: value} for value in range_.limits[1:])
 
 
 def given_in_space(source: Any, args: TrainingArguments) -> list[str]:

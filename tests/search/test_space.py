@@ -63,6 +63,45 @@ def test_the_default_space_varies_what_is_given_and_has_an_effect() -> None:
     assert given_in_space(None, ARGS) == []
 
 
+EPOCHS = {"num_train_epochs": {"type": "int", "low": 2, "high": 10}}
+ALPHA, TEMPERATURE = DEFAULT_SPACE["alpha"], DEFAULT_SPACE["temperature"]
+STEPS = {"type": "categorical", "choices": [5, 0]}
+SCHEDULES = {"type": "categorical", "choices": ["constant", "linear"]}
+RATIO = {"type": "float", "low": 0.1, "high": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("space", "given", "message"),
+    [
+        (EPOCHS, {"max_steps": 3}, "num_train_epochs, which has no effect here: max_steps takes precedence; leave out"),
+        (EPOCHS | {"max_steps": {"type": "int", "low": 1, "high": 9}}, {}, "num_train_epochs, which has no effect"),
+        (
+            {"alpha": {"type": "categorical", "choices": [1.0]}, "temperature": TEMPERATURE},
+            {},
+            "temperature, which has no effect here: with alpha 1 the teacher",
+        ),
+        ({"warmup_ratio": RATIO}, {"warmup_steps": 5}, "warmup_ratio, which has no effect here: warmup_steps takes"),
+    ],
+)
+def test_ranges_that_no_trial_uses_are_warned_of(space: dict[str, Any], given: dict[str, Any], message: str) -> None:
+    with pytest.warns(UserWarning, match=f"^hp_space varies {message}") as warned:
+        hyperparameter_space(space, DistillationTrainingArguments(**given))
+    assert (len(warned), warned[0].filename) == (1, __file__)
+
+
+@pytest.mark.parametrize(
+    ("space", "given"),
+    [
+        (EPOCHS, {}),
+        (EPOCHS | {"max_steps": {"type": "categorical", "choices": [9, -1]}}, {}),
+        ({"alpha": ALPHA, "temperature": TEMPERATURE}, {"alpha": 1.0}),
+        ({"warmup_ratio": RATIO, "warmup_steps": STEPS, "lr_scheduler_type": SCHEDULES}, {}),
+    ],
+)
+def test_ranges_that_some_trials_use_are_taken_in_silence(space: dict[str, Any], given: dict[str, Any]) -> None:
+    hyperparameter_space(space, DistillationTrainingArguments(**given))
+
+
 @pytest.mark.parametrize("kind", ["mapping", "toml", "json"])
 def test_ranges_are_optunas_distributions(tmp_path: Path, kind: str) -> None:
     content = tomllib.loads(TOML)
