@@ -91,19 +91,26 @@ def test_the_variables_are_those_of_the_toolkit(tmp_path: Path, monkeypatch: pyt
     assert Container.of(seen).channels == {name: base / "input" / "data" / name for name in ("train", "validation")}
 
 
-def stop_in_training(command: list[str], number: signal.Signals) -> tuple[int, str]:
-    """Start the runner, signal it when the job prints its first loss; return its status and the rest of its log.
+def stop_in_training(command: list[str], number: signal.Signals, *, after: int = 1) -> tuple[int, str]:
+    """Start the runner, signal it after so many losses of the job; return its status and the rest of its log.
 
     A number of seconds would not do: on a fast machine the job is done before they are over.
     """
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("{'loss'"):
-                break
+        losses = (line for line in process.stdout if line.startswith("{'loss'"))
+        for _ in range(after):
+            next(losses, None)
         process.send_signal(number)
         rest = process.communicate(timeout=60)[0]
     return process.returncode, rest
+
+
+def epochs_of(log: str) -> list[int]:
+    """The epochs at whose end a job has printed its loss."""
+    return [
+        round(json.loads(line.replace("'", '"'))["epoch"]) for line in log.splitlines() if line.startswith("{'loss'")
+    ]
 
 
 def test_a_job_that_is_stopped_goes_on_in_the_same_tree(tmp_path: Path) -> None:
@@ -111,14 +118,18 @@ def test_a_job_that_is_stopped_goes_on_in_the_same_tree(tmp_path: Path) -> None:
     given = {**HYPERPARAMETERS, "epochs": "40"}
     command = [*COMMAND, *words(tmp_path, given)]
     channels = channel_directories(tmp_path / "inputs")
-    assert run_apart(tmp_path / "whole", given, channels)[0] == 0
-    status, log = stop_in_training(command, signal.SIGTERM)
+    status, log = run_apart(tmp_path / "whole", given, channels)
+    assert (status, epochs_of(log)) == (0, list(range(1, 41))), log
+    status, log = stop_in_training(command, signal.SIGTERM, after=3)
     assert status == 143, log
     assert not (tmp_path / "job" / "model" / MODEL).exists()
     (tmp_path / "job" / "model" / "old").touch()
     (tmp_path / "job" / "output" / "failure").write_text("old")
     status, log = run_apart(tmp_path / "job", given, channels)
     assert status == 0, log
+    gone_on = epochs_of(log)
+    assert 2 < gone_on[0] < 40, log  # it did not begin again, which would end with the same model
+    assert gone_on == list(range(gone_on[0], 41))
     assert not (tmp_path / "job" / "model" / "old").exists()
     assert failure_of(tmp_path / "job") is None
     assert model_of(tmp_path / "job") == model_of(tmp_path / "whole")
