@@ -41,9 +41,7 @@ def prune(options: Namespace) -> Figures:
     layers = options.first_layers if options.layers is None else _numbers(options.layers)
     if layers is not None:
         count = AutoConfig.from_pretrained(options.model).num_hidden_layers
-        named = "--first-layers" if options.layers is None else "--layers"
-        if checked_layers(layers, count, named) == [*range(count)]:
-            _refuse_whole(options, f"{named} {options.first_layers or options.layers}")
+        checked_layers(layers, count, "--first-layers" if options.layers is None else "--layers")
     asked = {
         "heads": options.heads,
         "feed_forward": options.feed_forward,
@@ -92,8 +90,6 @@ def _check(options: Namespace) -> None:
         )
     check_share("--heads", options.heads)
     check_share("--feed-forward", options.feed_forward)
-    if options.layers is None and options.first_layers is None:
-        _refuse_whole(options)
     if options.heads is None and options.feed_forward is None:
         for name in ("teacher", "scope", "rows", "rounds"):
             if getattr(options, name) is not None:
@@ -105,19 +101,6 @@ def _check(options: Namespace) -> None:
         _refuse_unused(options)
     elif options.rounds < 1:
         raise ValueError(f"--rounds is {options.rounds}; expected at least 1")
-
-
-def _refuse_whole(options: Namespace, layers: str | None = None) -> None:
-    """Raise ValueError where all that is asked for is to keep everything; `layers` is the option that keeps all."""
-    shares = {"--heads": options.heads, "--feed-forward": options.feed_forward}
-    given = [f"{name} {share:g}" for name, share in shares.items() if share is not None]
-    given += [] if layers is None else [layers]
-    if options.vocabulary or options.vocabulary_from is not None or any((share or 1) < 1 for share in shares.values()):
-        return
-    raise ValueError(
-        f"nothing is to be pruned: {', '.join(given)} {'keeps' if len(given) == 1 else 'keep'} everything; "
-        "expected a share below 1, fewer layers, --vocabulary or --vocabulary-from FILE"
-    )
 
 
 def _refuse_unused(options: Namespace) -> None:

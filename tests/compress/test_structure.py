@@ -391,26 +391,14 @@ def test_what_cannot_be_pruned_is_refused(tmp_path: Path, capsys: pytest.Capture
         kd.prune(str(model), str(rows), tmp_path / "out", heads=0.5, teacher_processing_class=tokenizer)
 
 
-def test_what_keeps_everything_is_refused_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 9)
-    command = ("--model", model, "--data", rows, "--output", tmp_path / "out")
-    for words, found in {
-        ("--heads", "1"): "--heads 1 keeps",
-        ("--heads", "1", "--feed-forward", "1.0", "--rounds", "2"): "--heads 1, --feed-forward 1 keep",
-        ("--first-layers", "2"): "--first-layers 2 keeps",
-        ("--feed-forward", "1", "--layers", "0,1"): "--feed-forward 1, --layers 0,1 keep",
-    }.items():
-        expected = f"nothing is to be pruned: {found} everything; expected a share below 1, fewer layers, --vocabulary"
-        assert expected in refused(capsys, *command, *words)
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_prune_of_which_nothing_goes_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 24)
     command = ["prune", "--model", str(model), "--data", str(rows)]
     pieces = "all 13 word pieces occur in the texts, or spell others"
     for number, (words, why) in enumerate(
         {
+            ("--heads", "1"): "a share of 1 of the attention heads is all of them; expected",
+            ("--first-layers", "2"): "all 2 layers are kept; expected",
             ("--heads", "0.9"): "a share of 0.9 of the attention heads is all of them; expected",
             ("--vocabulary",): f"{pieces}; expected",
             ("--feed-forward", "1", "--vocabulary"): f"a share of 1 of the feed-forward units is all of them, {pieces}",
