@@ -32,7 +32,7 @@ from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
 from ..train.arguments import TrainingArguments
 from ..train.directory import CARD_FILE
-from ..train.encoding import encode_for, name_of, tokenizer_for
+from ..train.encoding import encode_for, name_of, tokenizer_beside, tokenizer_for
 from .before_after import compared
 from .int8_card import card
 
@@ -69,7 +69,8 @@ def quantize(
         data: rows to measure on, in any form that a trainer takes; with labels the accuracy is compared too.
         output: the directory to make; it must not be there, or be empty.
         float_embeddings: keep the embeddings in float32; by default they are int8, with a scale for each row.
-        processing_class: the tokenizer of a model that is no directory.
+        processing_class: the tokenizer (default: the one in the model's directory, also in that which a model object
+            was read from).
         args: how rows are read: `max_length`, `doc_stride`, `per_device_eval_batch_size` and others (default: as the
             model was trained).
         name: what the model card calls the model (default: the name of its directory).
@@ -102,8 +103,9 @@ def quantize(
         return quantized(load_trained(model), tokenizer, data, output, **called, **read)
     check_model("model", model)
     bytes_before = 4 * model.num_parameters()
+    beside = tokenizer_beside(model) if processing_class is None else processing_class
     model = model if model.quantization else copy.deepcopy(model)
-    return quantized(model, processing_class, data, output, name=name, bytes_before=bytes_before, **read)
+    return quantized(model, beside, data, output, name=name, bytes_before=bytes_before, **read)
 
 
 def quantized(

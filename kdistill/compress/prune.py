@@ -32,7 +32,7 @@ from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
 from ..train.arguments import DistillationTrainingArguments
 from ..train.checkpoint import save_model
-from ..train.encoding import encode_for, tokenizer_for
+from ..train.encoding import encode_for, tokenizer_beside, tokenizer_for
 from ..train.objective import Objective, RunData, Supervised
 from .choice import SCOPES, check_share, kept_parts
 from .feed_forward import with_units
@@ -92,7 +92,8 @@ def prune(
         teacher_model: who teaches the loss beside the labels, `args.alpha` and `args.temperature`: a model, or its
             directory or hub id (default: the loss of the labels).
         keep: of the pieces of `vocabulary` the most frequent ones (default: all that occur).
-        processing_class: the tokenizer of a model that is no directory.
+        processing_class: the tokenizer (default: the one in the model's directory, also in that which a model object
+            was read from).
         teacher_processing_class: likewise of the teacher.
         args: how rows are read (`max_length`, `doc_stride`; default: as the model was trained), and the loss.
         text_column: of `data` (default: as the model was trained, else by their names).
@@ -266,7 +267,7 @@ def _loaded(
     if not isinstance(model, str | os.PathLike):
         check_model(name, model)
         _ = model.flat_parameters  # raises for a model without them
-        return model, tokenizer
+        return model, tokenizer_beside(model) if tokenizer is None else tokenizer
     has_head = named_head(read_config(model), language_models=True) is not None
     bare = not has_head and not has_sentence_files(Path(model))
     # Float32 also of a model that is stored in int8; what is frozen by it is only read.

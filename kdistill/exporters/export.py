@@ -22,7 +22,7 @@ from ..system.names import did_you_mean
 from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
 from ..train.arguments import TrainingArguments
-from ..train.encoding import encode_for
+from ..train.encoding import encode_for, tokenizer_beside
 from .format import Format
 from .output import Output
 from .registry import DTYPES, FORMATS
@@ -80,8 +80,8 @@ def export(
             (`onnx/model.onnx`), config.json and the files of the tokenizer.
         format: "onnx" or "gguf".
         dtype: of the weights: "float32", "float16" or "int8" (in "gguf": Q8_0).
-        processing_class: the tokenizer; None: the one in the model's directory. A file of "onnx" holds none, and one of
-            "gguf" cannot do without.
+        processing_class: the tokenizer; None: the one in the model's directory, also in that which a model object was
+            read from. A file of "onnx" holds none, and one of "gguf" cannot do without.
         data: training rows, in any form that a trainer takes, for "onnx" in "int8": the file has the form QDQ, which
             suits OpenVINO, with activations rounded in the ranges that they have in these rows. None: their ranges are
             found while the file is computed, which suits ONNX Runtime.
@@ -215,20 +215,22 @@ def _tokenizer_of(
         return given
     if unused:
         return None
-    if not isinstance(model, str | os.PathLike):
-        if format.holds_tokenizer:
-            raise ValueError(
-                f"processing_class is None; expected the model's tokenizer, which a file of {format.name} holds, or as "
-                "model a directory that has it"
-            )
-        return None
+    named = isinstance(model, str | os.PathLike)
+    if not named:
+        check_model("model", model)
     try:
-        return AutoTokenizer.from_pretrained(model)
+        found = AutoTokenizer.from_pretrained(model) if named else tokenizer_beside(model)
     except (OSError, ValueError) as error:
         if format.holds_tokenizer or reads:
             raise
         warnings.warn(f"the output has no tokenizer: {error}", stacklevel=3)
         return None
+    if found is None and format.holds_tokenizer:
+        raise ValueError(
+            f"processing_class is None; expected the model's tokenizer, which a file of {format.name} holds, or as "
+            "model a directory that has it"
+        )
+    return found
 
 
 def _write_beside(directory: Path, model: Model, tokenizer: PreTrainedTokenizerFast | None) -> None:

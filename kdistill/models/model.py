@@ -85,12 +85,15 @@ class Model:
         has_new_layers: whether its layers were drawn at random and not trained since: neither read from a checkpoint
             nor copied from a teacher.
         quantization: what the int8 artefact states that it was loaded from; None for all other models.
+        name_or_path: the directory that its files were read from, also of a hub id, where copies have it too; "" for a
+            model that was read from none. `prune`, `quantize` and `export` find its tokenizer there.
     """
 
     architecture: ClassVar[Architecture]
     head: ClassVar[str]
     has_new_layers = False
     quantization: Quantization | None = None
+    name_or_path = ""
 
     def __init__(self, config: Config, seed: int | None = None) -> None:
         self._check_own(config)
@@ -262,6 +265,7 @@ class Model:
         packed_alone = compute if compute != "float32" or not keep_weights else None
         model._allocate(config, seed, packed_alone)
         model.quantization = quantization
+        model.name_or_path = str(directory.absolute())
         fill = partial(
             load_parameters,
             model.layout,
@@ -409,6 +413,7 @@ class Model:
         model = type(self).__new__(type(self))
         model._allocate(self.config, self.dropout_seed)
         model.has_new_layers = self.has_new_layers
+        model.name_or_path = self.name_or_path
         model._parameters[:] = weights
         if not self.frozen:
             model.training_dtype = self.training_dtype

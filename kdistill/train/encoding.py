@@ -28,8 +28,10 @@ from ..data.token_files import token_files_of
 from ..data.words import TAG_COLUMNS, words_of
 from ..models.configuration import Config
 from ..models.head_names import MASKED, SPAN
+from ..models.model import Model
 from ..system.progress import Progress
 from ..tasks.registry import has_one_class, refuse_one_class, strict_label_reader, task_for, task_option
+from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from ..text.windows import MAX_LENGTH, stride_of
 from .arguments import TrainingArguments
@@ -53,6 +55,20 @@ def tokenizer_for(config: Config, tokenizer: PreTrainedTokenizerFast | None) -> 
     task = task_for(config)
     of_words = task.encode is None and task.taught is not None and not task.makes_labels
     return tokenizer.for_words() if of_words else tokenizer
+
+
+def tokenizer_beside(model: Model) -> PreTrainedTokenizerFast | None:
+    """Return the tokenizer in the directory that a model was read from; None: it was read from none, or none is there.
+
+    Raises:
+        ValueError: the files are no tokenizer.
+    """
+    if not model.name_or_path:
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(model.name_or_path)
+    except FileNotFoundError:
+        return None
 
 
 def encode_for(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -268,6 +269,15 @@ def test_a_model_object_stays_as_it_was(tmp_path: Path) -> None:
     model = small_model()
     kd.quantize(model, kd.Dataset(*kd.pack(BATCH), np.zeros(len(BATCH), np.int64)), tmp_path / "int8")
     assert (model.frozen, model.holds_float32) == (False, True)
+
+
+def test_the_tokenizer_of_a_model_object_is_that_of_its_directory(original: Path, tmp_path: Path) -> None:
+    read = kd.AutoModelForSequenceClassification.from_pretrained(original)
+    assert (read.name_or_path, small_model().name_or_path) == (str(original), "")
+    assert pickle.loads(pickle.dumps(read)).name_or_path == str(original)
+    kd.quantize(read, ROWS, tmp_path / "int8")
+    expected, found = (kd.AutoTokenizer.from_pretrained(path).vocab for path in (original, tmp_path / "int8"))
+    assert found == expected
 
 
 def test_the_size_of_the_original_is_that_of_all_its_shards(original: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from pathlib import Path
@@ -246,6 +247,18 @@ def test_python_refuses_what_cannot_be(tmp_path: Path, tokenizer: Any) -> None:
     with pytest.raises(RuntimeError, match="load it without dtype="):
         kd.prune(narrow, OF_DATA, tmp_path / "out", vocabulary=True, processing_class=tokenizer)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_tokenizer_of_a_model_object_is_that_of_its_directory(tmp_path: Path, tokenizer: Any) -> None:
+    whole = small_model(vocab_size=len(tokenizer))
+    whole.save_pretrained(tmp_path / "words")
+    read = kd.AutoModelForSequenceClassification.from_pretrained(tmp_path / "words")
+    figures = kd.prune(copy.deepcopy(read), OF_DATA, tmp_path / "out", vocabulary=True)
+    assert (figures["rows_with_same_tokens"], figures["vocab_size"]) == (3, len(tokenizer) - 3)
+    assert len(kd.AutoTokenizer.from_pretrained(tmp_path / "out")) == len(tokenizer) - 3
+    (tmp_path / "words" / "vocab.txt").unlink()
+    with pytest.raises(ValueError, match="the list holds text; pass a tokenizer"):
+        kd.prune(read, OF_DATA, tmp_path / "other", vocabulary=True)
 
 
 def test_rows_of_token_ids_tell_which_words_stay(tmp_path: Path, tokenizer: Any) -> None:

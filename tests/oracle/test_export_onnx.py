@@ -256,6 +256,13 @@ def test_a_directory_is_one_of_transformers_with_graphs(tmp_path: Path) -> None:
         kd.export(model, tmp_path / "out", format="onnx")
 
 
+def test_a_model_object_brings_the_tokenizer_of_its_directory(tmp_path: Path) -> None:
+    model = kd.AutoModelForSequenceClassification.from_pretrained(write_model(tmp_path / "model"))
+    kd.export(model, tmp_path / "out", format="onnx")
+    expected, found = (kd.AutoTokenizer.from_pretrained(tmp_path / name).vocab for name in ("model", "out"))
+    assert found == expected
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_an_exported_file_is_read_as_a_checkpoint(tmp_path: Path, case: Case, ending: str) -> None:
