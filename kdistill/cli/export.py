@@ -10,6 +10,7 @@ from ..exporters.export import export as write
 from ..models.configuration import read_config
 from ..models.head_names import ENCODER, named_head
 from ..train.arguments import TrainingArguments
+from ..train.without_effect import warn_of_arguments_of_other_heads
 from .data_files import FORMAT
 from .inputs import columns_of, read_arguments, rows_file
 
@@ -38,9 +39,11 @@ def _rows_of(options: Namespace) -> dict[str, Any]:
             raise ValueError(f"--{name} is given, and --data, whose rows it is about, is not; expected --data FILE")
         return {}
     head = named_head(read_config(options.model), language_models=True) or ENCODER
+    args = read_arguments(TrainingArguments, options)
+    warn_of_arguments_of_other_heads(args, head, stacklevel=1)
     return {
         "data": rows_file(options.data, options, head),
         "rows": options.rows,
-        "args": read_arguments(TrainingArguments, options),
+        "args": args,
         **columns_of(options),
     }

@@ -9,6 +9,7 @@ from ..data.patterns import matching_paths
 from ..data.teacher_files import ending_of
 from ..system.output import check_output
 from ..train.arguments import DistillationTrainingArguments
+from ..train.without_effect import warn_of_arguments_of_other_heads
 from .inputs import label_table, read_arguments, rows_file, task_of
 from .label_ray import label_by_ray
 from .labelling import Figures, Labelling
@@ -29,6 +30,7 @@ def label(options: Namespace) -> Figures:
     check_output("--output", options.output, inputs=[*matching_paths(options.data), *options.teacher])
     args, started = read_arguments(DistillationTrainingArguments, options), time.monotonic()
     labelling = Labelling(options, args, ending)
+    warn_of_arguments_of_other_heads(args, labelling.first.head, stacklevel=1)
     file = rows_file(options.data, options, labelling.first.head)
     check_labels_are_meant(labelling.first.config, task_of(options), options.teacher[0], lambda: label_table(file))
     rows, known = labelling(file)

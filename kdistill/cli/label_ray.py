@@ -32,6 +32,7 @@ from ..system.output import given_path
 from ..system.progress import Progress
 from ..system.threads import set_num_threads
 from ..train.arguments import DistillationTrainingArguments
+from ..train.without_effect import warn_of_arguments_of_other_heads
 from .inputs import columns_of, read_arguments, rows_file
 from .labelling import Figures, Labelling
 
@@ -84,6 +85,7 @@ def label_by_ray(options: Namespace) -> Figures:
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {value}; expected at least 1")
     labelling = Labelling(options, args, ENDING)
+    warn_of_arguments_of_other_heads(args, labelling.first.head, stacklevel=1)
     files = [rows_file(path, options, labelling.first.head) for path in matching_paths(options.data)]
     for file in files:
         if are_token_files(file.path):

@@ -19,6 +19,7 @@ from ..models.head_names import ENCODER, TOKEN, named_head
 from ..system.output import check_new_directory
 from ..train.arguments import DistillationTrainingArguments
 from ..train.chosen_defaults import check_layers
+from ..train.without_effect import warn_of_arguments_of_other_heads
 from .inputs import columns_of, read_arguments, rows_file
 from .recover import check_output, prune_in_rounds
 
@@ -37,6 +38,7 @@ def prune(options: Namespace) -> Figures:
     if options.rounds is not None:
         check_layers(args, new=False)
     head = named_head(read_config(options.model), language_models=True) or ENCODER
+    warn_of_arguments_of_other_heads(args, head, stacklevel=1)
     words, data = options.vocabulary_from, rows_file(options.data, options, head)
     layers = options.first_layers if options.layers is None else _numbers(options.layers)
     if layers is not None:

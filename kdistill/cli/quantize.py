@@ -11,6 +11,7 @@ from ..models.auto import load_trained
 from ..system.output import check_new_directory
 from ..text.classes import AutoTokenizer
 from ..train.arguments import TrainingArguments
+from ..train.without_effect import warn_of_arguments_of_other_heads
 from .inputs import columns_of, label_table, read_arguments, rows_file, task_of
 from .task import check_labels_are_meant, head_settings, with_problem_type
 
@@ -21,6 +22,7 @@ def quantize(options: Namespace) -> dict[str, Any]:
     check_new_directory("--output", options.output)
     model = load_trained(options.model, **head_settings(options.model, task_of(options)))
     model.config = with_problem_type(model.config, task_of(options), "the model")
+    warn_of_arguments_of_other_heads(args, model.head, stacklevel=1)
     rows = rows_file(options.data, options, model.head)
     check_labels_are_meant(model.config, task_of(options), options.model, lambda: label_table(rows))
     figures = quantized(

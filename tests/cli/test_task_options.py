@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.small_run import run_fields, sentences, small_dataset, small_model, write_model, write_pretrained
+from support.small_run import (
+    run_fields,
+    sentences,
+    small_dataset,
+    small_model,
+    write_model,
+    write_pretrained,
+    write_rows,
+)
 
 import kdistill as kd
 from kdistill.cli import main as cli
@@ -128,6 +136,27 @@ def test_options_that_do_not_fit(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert "--num-labels is 0" in error_of(capsys, *finetune, "--num-labels", "0")
     assert "--num-labels is 4, and" in error_of(capsys, *finetune, "--num-labels", "4")
     assert "--label-names has 2 names" in error_of(capsys, *finetune, "--num-labels", "4", "--label-names", "a,b")
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (("label", "--teacher", "{model}", "--output", "{out}.jsonl"), ("doc-stride",)),
+        (("quantize", "--model", "{model}", "--output", "{out}"), ("doc-stride", "mlm-probability")),
+        (("prune", "--model", "{model}", "--output", "{out}", "--layers", "0"), ("doc-stride",)),
+    ],
+    ids=lambda value: value[0],
+)
+def test_options_that_only_other_models_use_are_warned_of(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 8)
+    command = [word.format(model=model, out=tmp_path / "out") for word in words] + ["--data", str(rows)]
+    given = [word for name, value in zip(names, ("4", "0.3"), strict=False) for word in (f"--{name}", value)]
+    assert cli.main([*command, *given]) == 0
+    said = capsys.readouterr().err
+    for name in names:
+        assert f"--{name} has no effect here: the model is one for sequence-classification, and only models" in said
 
 
 def test_labels_to_learn() -> None:
