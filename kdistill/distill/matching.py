@@ -102,7 +102,7 @@ class Matching:
         ask: AskTeacher,
     ) -> None:
         stages = stages_of(args.matches)
-        self._pairs = [pairs_of(stage, teacher, student) for stage in stages]
+        self._pairs = pairs_of(stages, teacher, student)
         self._weights = [stage.prediction_weight for stage in stages]
         self._ends = stage_ends(stages, *length)
         self._ask = ask
@@ -182,39 +182,47 @@ class Matching:
         return _Found(value, [gradient], dweights)
 
 
-def pairs_of(stage: Stage, teacher: Config, student: Config) -> list[_Pair]:
-    """Return the pairs of layers that the matches of a stage stand for.
+def pairs_of(stages: Sequence[Stage], teacher: Config, student: Config) -> list[list[_Pair]]:
+    """Return the pairs of layers that the matches of each stage stand for.
 
     Raises:
         ValueError: layers, heads or widths do not fit the models.
     """
+    pairs = []
+    for number, stage in enumerate(stages, 1):
+        of = f" of the stage {stage.name!r}" if stage.name else f" of stage {number}" if len(stages) > 1 else ""
+        pairs.append(_pairs_of_stage(stage, of, teacher, student))
+    return pairs
+
+
+def _pairs_of_stage(stage: Stage, of: str, teacher: Config, student: Config) -> list[_Pair]:
+    """Return the pairs of a stage's matches, see `pairs_of`; `of` names the stage in errors."""
     pairs: list[_Pair] = []
     for place, match in enumerate(stage.matches):
         try:
             pairs += _pairs_of_match(match, teacher, student)
         except ValueError as error:
-            of = f" of the stage {stage.name!r}" if stage.name else ""
             raise ValueError(f"matches[{place}]{of} ({match.kind}): {error}") from error
     names = [pair.name for pair in pairs]
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         raise ValueError(
-            f"matches give {listing(twice)} more than once: the same kind and loss of the same layers; expected each "
-            "once, with the sum of the weights"
+            f"matches{of} give {listing(twice)} more than once: the same kind and loss of the same layers; expected "
+            "each once, with the sum of the weights"
         )
     return pairs
 
 
 def teacher_taps(args: DistillationTrainingArguments, teacher: Config, student: Config) -> list[tuple[Tap, ...]]:
     """Return what the stages of a run read inside the teacher, each choice of taps once."""
-    stages = [pairs_of(stage, teacher, student) for stage in stages_of(args.matches)]
+    stages = pairs_of(stages_of(args.matches), teacher, student)
     return list(dict.fromkeys(taps for pairs in stages if (taps := _all_taps(pair.teacher for pair in pairs))))
 
 
 def check_matches(args: DistillationTrainingArguments, teachers: Teachers, student: Config) -> None:
     """Raise ValueError for matches that do not fit the models, see `matched_teacher` and `pairs_of`."""
-    for stage in stages_of(args.matches):
-        pairs_of(stage, matched_teacher(teachers, args, student).model.config, student)
+    if stages := stages_of(args.matches):
+        pairs_of(stages, matched_teacher(teachers, args, student).model.config, student)
 
 
 def matched_teacher(teachers: Teachers, args: DistillationTrainingArguments, student: Config) -> Teacher:

@@ -142,7 +142,9 @@ def test_loss_and_gradients_beside_finite_differences_in_float64(name: str) -> N
 
     _, theirs = reference.forward_with_taps(exact(teacher), teacher.config, ids, types)
     beside = {} if found.auxiliary is None else found.auxiliary.parameters
-    place_of = {pair.projection: str(matches.index(pair.match)) for pair in pairs_of(kd.Stage(matches), *configs())}
+    place_of = {
+        pair.projection: str(matches.index(pair.match)) for pair in pairs_of([kd.Stage(matches)], *configs())[0]
+    }
     w = {str(place): None for place in range(len(matches))} | {
         place_of[key]: value.astype(np.float64) for key, value in beside.items()
     }
@@ -310,7 +312,7 @@ def test_each_layer_has_its_own_heads() -> None:
     teacher = wide_model(**TEACHER, pruned_heads={3: [1]}, seed=1)
     student = wide_model(**STUDENT, pruned_heads={1: [0]}, seed=2)
     matches = [kd.Match("attention"), kd.Match("relation")]
-    pairs = pairs_of(kd.Stage(matches), teacher.config, student.config)
+    (pairs,) = pairs_of([kd.Stage(matches)], teacher.config, student.config)
     assert [pair.heads for pair in pairs] == [2, 1, 2, 1]  # relations: 24 and 16 numbers, then 12 and 8
     ids, types = random_rows(LENGTHS, student.config)
     batch = kd.pack({"input_ids": ids, "token_type_ids": types})
@@ -333,14 +335,21 @@ def test_each_layer_has_its_own_heads() -> None:
 def test_two_matches_of_the_same_layers_have_one_name_and_are_refused() -> None:
     stage = kd.Stage([kd.Match("hidden", -1, -1), kd.Match("hidden")])
     with pytest.raises(ValueError, match=r"^matches give match_hidden_3_1_loss more than once: the same kind and loss"):
-        pairs_of(stage, *configs())
+        pairs_of([stage], *configs())
+
+
+def test_an_error_names_the_stage_of_its_match() -> None:
+    good, bad = kd.Match("hidden"), kd.Match("hidden", 77, 0)
+    for name, of in (("", "stage 2"), ("inside", "the stage 'inside'")):
+        with pytest.raises(ValueError, match=rf"^matches\[1\] of {of} \(hidden\): teacher_layer is 77"):
+            pairs_of([kd.Stage([good], share=0.5), kd.Stage([good, bad], name=name)], *configs())
 
 
 def test_relation_heads_are_as_many_as_leave_8_numbers_in_the_narrower_model() -> None:
     teacher, student = wide_config(**(TEACHER | {"hidden_size": 768, "num_attention_heads": 12})), configs()[1]
     stage = kd.Stage([kd.Match("relation", -1, -1)])
-    assert pairs_of(stage, teacher, student.replace(hidden_size=384, num_attention_heads=12))[0].heads == 48
-    assert pairs_of(stage, teacher, student.replace(hidden_size=4, num_attention_heads=2))[0].heads == 1
+    assert pairs_of([stage], teacher, student.replace(hidden_size=384, num_attention_heads=12))[0][0].heads == 48
+    assert pairs_of([stage], teacher, student.replace(hidden_size=4, num_attention_heads=2))[0][0].heads == 1
 
 
 # ---- runs

@@ -158,7 +158,7 @@ def test_loss_and_gradients(name: str, shape: str) -> None:
         projection = torch.tensor(matrix.copy(), requires_grad=True)
     with torch.no_grad():
         inside_teacher = Inside(their_teacher, ids, types)
-    pairs = pairs_of(kd.Stage([match]), teacher.config, student.config)
+    (pairs,) = pairs_of([kd.Stage([match])], teacher.config, student.config)
     expected = expected_loss(match, pairs, Inside(theirs, ids, types), inside_teacher, projection)
     expected.backward()
 
