@@ -635,7 +635,7 @@ MUTANTS = [
     Mutant("arithmetic/kd_engine_results.inc", "(p->first_column + at->n) * KD_LEFT", "at->n * KD_LEFT"),
     Mutant("arithmetic/kd_engine_results.inc", "left_stride(p->right_columns)", "left_stride(p->N)"),
     Mutant("arithmetic/kd_engine_attention.inc", "kd_min(count, KD_VEC)", "KD_VEC"),
-    Mutant("arithmetic/kd_engine_attention.inc", "if (t->to == t->H)", "if (t->from == 0)"),
+    Mutant("arithmetic/kd_engine_attention.inc", "if (t->to == t->H)", "if (t->to > t->H)"),
     Mutant("model/kd_picked.c", "from = part * H / work->parts,", "from = 0,"),
 ]
 
