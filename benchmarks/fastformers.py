@@ -1,10 +1,10 @@
 """Table 3 of FastFormers (arXiv:2010.13382) retold: step by step from a teacher in PyTorch to a small model in int8.
 
 Every student is distilled from the teacher by `kdistill distill`, pruned in two rounds, after each of which the same
-teacher teaches it again (`prune --rounds`), left with the word pieces of the training rows (`prune --vocabulary`),
-written in int8 (`quantize`), and exported as ONNX. The forms of a model are then measured beside the teacher in
-PyTorch, one sentence at a time and in batches (`kdistill.bench.exports`): each in a process of its own, rounds
-alternate. Accuracy is that of the evaluation rows in the very program that is timed.
+teacher teaches it again (`prune --rounds`), left with the word pieces of the training rows (`prune --vocabulary`, also
+without the rounds), written in int8 (`quantize`), and exported as ONNX. The forms of a model are then measured beside
+the teacher in PyTorch, one sentence at a time and in batches (`kdistill.bench.exports`): each in a process of its own,
+rounds alternate. Accuracy is that of the evaluation rows in the very program that is timed.
 
 The factor of a step is its sentences per second, one at a time, over those of the teacher in PyTorch beside it, which
 has the number of threads that is best for it: one, or --threads. The last lines name the largest factor with its loss,
@@ -40,7 +40,7 @@ from . import common, first_hour
 from .kept_runs import KeptRuns
 
 TEACHER = "teacher"
-PRUNED, SHORT = ", pruned", ", pruned, vocabulary"
+SHORT, PRUNED, PRUNED_SHORT = ", vocabulary", ", pruned", ", pruned, vocabulary"
 BASELINE = "pytorch-float32"
 WANTED: Mapping[str, float] = {"whatever it loses": 234.0, "at most": 100.0}
 """Factors of FastFormers' abstract, and what is wanted where little may be lost."""
@@ -142,6 +142,7 @@ OF_TEACHER = (
 )
 OF_STUDENT = ("kdistill-float32", "kdistill-int8")
 OF_LAST = ("kdistill-float32", "artefact", "onnxruntime-float32", "onnxruntime-int8", "openvino-float32")
+ARTEFACT = ("artefact",)
 STUDENT_ON_MORE, LAST_ON_MORE = ("kdistill-int8",), ("artefact", "onnxruntime-int8")
 """What runs the models of a student, and the last of them, on more threads, too."""
 
@@ -174,14 +175,15 @@ class Chain:
 
     def models(self, student: Student) -> dict[str, Path]:
         """Return the directories of a student and of its smaller forms by name, in the order of the steps."""
-        names = {what: student.name + what for what in ("", PRUNED, SHORT)}
+        names = {what: student.name + what for what in ("", SHORT, PRUNED, PRUNED_SHORT)}
         places = {what: self._options.results / "models" / _slug(name) for what, name in names.items()}
         self._make(places[""], student.distill, partial(self._distilled, student, places[""]))
         words = f"--rounds 2 --heads {student.heads} --feed-forward {student.feed_forward} {student.recovery}"
         recovered = [*shlex.split(words), *self._shortened, *_KEPT, "--seed", str(common.SEED)]
         self._make(places[PRUNED], words, partial(self._pruned, places[""], places[PRUNED], recovered))
         words = "--vocabulary"
-        self._make(places[SHORT], words, partial(self._pruned, places[PRUNED], places[SHORT], [words]))
+        for whole, short in (("", SHORT), (PRUNED, PRUNED_SHORT)):
+            self._make(places[short], words, partial(self._pruned, places[whole], places[short], [words]))
         return {names[what]: place for what, place in places.items()}
 
     def _make(self, place: Path, settings: str, make: Callable[[], Mapping[str, Any]]) -> None:
@@ -234,8 +236,13 @@ def subjects(models: Mapping[str, Path], options: argparse.Namespace) -> dict[st
 
 def steps_of(models: Mapping[str, Subject], threads: int) -> Asked:
     """Return what a student's models are measured in: one thread, and in int8 more, too."""
-    *others, last = models.values()
-    asked = [*((of, OF_STUDENT, STUDENT_ON_MORE) for of in others), (last, OF_LAST, LAST_ON_MORE)]
+    whole, short, pruned, last = models.values()
+    asked = [
+        (whole, OF_STUDENT, STUDENT_ON_MORE),
+        (short, ARTEFACT, ARTEFACT),
+        (pruned, OF_STUDENT, STUDENT_ON_MORE),
+        (last, OF_LAST, LAST_ON_MORE),
+    ]
     steps: list[tuple[Subject, Sequence[str]]] = []
     for of, programs, on_more in asked:
         steps.append((of, programs))
