@@ -90,7 +90,7 @@ MUTANTS = [
     Mutant("arithmetic/kd_engine_results.inc", "at->m % NEXT_ROWS : at->m", "at->m : at->m"),
     Mutant(
         "arithmetic/kd_engine_narrow.inc",
-        "(const unsigned char *)p->right + n / KD_PANEL * panel",
+        "(const unsigned char *)p->right + (p->first_column + n) / KD_PANEL * panel",
         "(const unsigned char *)p->right",
     ),
     Mutant(
@@ -170,7 +170,7 @@ MUTANTS = [
     Mutant("arithmetic/kd_engine_tiles.inc", "TILE_MULTIPLY(3, 5, 7);", "TILE_MULTIPLY(3, 4, 7);"),
     Mutant("arithmetic/kd_engine_results.inc", "t->bias = p->bias + at->n;", "t->bias = p->bias;"),
     Mutant("arithmetic/kd_engine_results.inc", "memcpy(t->copy, p->bias + at->n,", "memcpy(t->copy, p->bias,"),
-    Mutant("arithmetic/kd_engine_results.inc", "scales_place(p->K, p->N)) + at->n;", "scales_place(p->K, p->N));"),
+    Mutant("arithmetic/kd_engine_results.inc", "p->first_column + at->n;", "p->first_column;"),
     Mutant("arithmetic/kd_engine_results.inc", "at->m * t.scale_stride", "0"),
     Mutant("arithmetic/kd_engine_results.inc", "t->scale + r * t->scale_stride", "t->scale"),
     Mutant("arithmetic/kd_engine_results.inc", "p->slope + at->m * p->ldc + at->n", "p->slope + at->n"),
