@@ -628,7 +628,7 @@ MUTANTS = [
     Mutant("model/kd_shared.c", "row = part * ROWS, at", "row = 0, at"),
     Mutant("model/kd_shared.c", "const ptrdiff_t row = part * ROWS;", "const ptrdiff_t row = 0;"),
     Mutant("model/kd_shared.c", "work->engine->whole_rows ? NULL : p.next", "p.next"),
-    Mutant("model/kd_layer.c", "run->members[work->member + sharer].attend);", "own->attend);"),
+    Mutant("model/kd_layer.c", "scratch->attend);", "own->attend);"),
     Mutant("arithmetic/kd_engine_narrow.inc", "(p->first_column + n) / KD_PANEL", "n / KD_PANEL"),
     Mutant("arithmetic/kd_engine_results.inc", "               p->first_column + at->n;", "               at->n;"),
     Mutant("arithmetic/kd_engine_results.inc", "padded_columns(p->right_columns)", "padded_columns(p->N)"),

@@ -22,20 +22,29 @@ typedef struct attention_work {
     int member; /* that does the item; one that shares it counts from there */
 } attention_work;
 
-/* Some of the heads, from queries, keys and values as left operands of the member that does the item. */
-static void evaluate_part(void *context, ptrdiff_t part, int sharer)
+/* Some of the heads. What an engine attends to are left operands of the member that does the item. */
+static void attention_part(void *context, ptrdiff_t part, int sharer)
 {
     const attention_work *work = context;
     const kd_run *run = work->run;
+    const kd_layer_map *view = work->view;
     const kd_span *span = work->span;
-    const kd_member *own = &run->members[work->member];
-    const kd_attention attention = kd_map_attention(run, work->layer, work->member);
-    const ptrdiff_t H = attention.H, from = part * H / work->parts, to = (part + 1) * H / work->parts;
+    const kd_engine *attender = kd_map_attender(run);
+    const kd_member *own = &run->members[work->member], *scratch = own + sharer;
+    const kd_attention attention = kd_map_attention(run, work->layer, work->member + sharer);
+    const ptrdiff_t H = attention.H, A = H * attention.D;
+    const ptrdiff_t from = part * H / work->parts, to = (part + 1) * H / work->parts;
     kd_tap_scores scores = kd_tap_scores_of(&run->pass.taps, work->layer, span, H);
     for (ptrdiff_t b = span->b0; b < span->b1; b++) {
         ptrdiff_t token = (ptrdiff_t)span->batch->starts[b], n = (ptrdiff_t)span->batch->starts[b + 1] - token;
-        kd_attention_evaluate(kd_map_attender(run), own->operand, scores.out, own->q, own->k, own->v, &attention, from,
-                              to, token - span->t0, n, run->members[work->member + sharer].attend);
+        ptrdiff_t row = token - span->t0;
+        if (attender)
+            kd_attention_evaluate(attender, own->operand, scores.out, own->q, own->k, own->v, &attention, from, to, row,
+                                  n, scratch->attend);
+        else
+            kd_attention_forward(run->model->arithmetic.kernels, view->ctx + row * A, view->lse + row * H, scores.out,
+                                 view->q + row * A, view->k + row * A, view->v + row * A, &attention, from, to, token,
+                                 n, scratch->attention);
         scores = kd_tap_scores_next(scores, H, n);
     }
 }
@@ -57,32 +66,11 @@ static const void *evaluate_attention(const attention_work *work)
     products[2].next = own->v;
     kd_shared_products(run->team, w->query.engine, products, 3);
     attention_work shared = *work;
-    kd_pool_run(run->team, evaluate_part, &shared, shared.parts);
+    kd_pool_run(run->team, attention_part, &shared, shared.parts);
     store_operand(run, KD_TAP_QUERY, work->layer, own->q, span, A);
     store_operand(run, KD_TAP_KEY, work->layer, own->k, span, A);
     store_operand(run, KD_TAP_VALUE, work->layer, own->v, span, A);
     return own->operand;
-}
-
-/* Some of the heads. */
-static void attention_part(void *context, ptrdiff_t part, int sharer)
-{
-    const attention_work *work = context;
-    const kd_layer_map *view = work->view;
-    const kd_span *span = work->span;
-    const int member = work->member + sharer;
-    const kd_attention attention = kd_map_attention(work->run, work->layer, member);
-    const ptrdiff_t H = attention.H, A = H * attention.D;
-    const ptrdiff_t from = part * H / work->parts, to = (part + 1) * H / work->parts;
-    kd_tap_scores scores = kd_tap_scores_of(&work->run->pass.taps, work->layer, span, H);
-    for (ptrdiff_t b = span->b0; b < span->b1; b++) {
-        ptrdiff_t token = (ptrdiff_t)span->batch->starts[b], n = (ptrdiff_t)span->batch->starts[b + 1] - token;
-        ptrdiff_t row = token - span->t0;
-        kd_attention_forward(work->run->model->arithmetic.kernels, view->ctx + row * A, view->lse + row * H, scores.out,
-                             view->q + row * A, view->k + row * A, view->v + row * A, &attention, from, to, token, n,
-                             work->run->members[member].attention);
-        scores = kd_tap_scores_next(scores, H, n);
-    }
 }
 
 const void *kd_layer_attend(const kd_run *run, const kd_layer_map *view, ptrdiff_t layer, const kd_span *span,

@@ -277,9 +277,8 @@ PyMethodDef kd_test_engine_methods[] = {
      "engine_product($module, compute, isa, c, left, right, k, bias, activation, slope, next, threads, /)\n--\n\n"
      "Add the product of two operands to c (M, N), or write bias + product there unless bias is None. Then apply the\n"
      "activation to c and write its derivative to slope; without an activation, multiply slope by c. Unless `next` is\n"
-     "None, write the results there, as a left operand (M, N), and what is of no use to c. More threads than one "
-     "share\n"
-     "the columns."},
+     "None, write the results there, as a left operand (M, N), and what is of no use to c. With more\n"
+     "threads than one these share the columns."},
     {"engine_outer_bytes", py_engine_outer_bytes, METH_VARARGS,
      "engine_outer_bytes($module, compute, isa, m, n, /)\n--\n\n"
      "Return the bytes of scratch for the gradient (M, N) of a weight."},
