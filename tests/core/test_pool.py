@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -189,10 +190,12 @@ def on_every_tick(handler: Callable[[], None]) -> Iterator[None]:
 
     ended = False
 
-    def tick(*_: object) -> None:
+    def tick(_: int, frame: FrameType | None) -> None:
         nonlocal ended
         if ended:  # a tick that came before the timer was off
             return
+        if frame is None or frame.f_globals["__name__"].partition(".")[0] not in ("kdistill", __name__):
+            return  # in Python's library, which may just have opened a file and would leave it to the collector
         try:
             handler()
         except BaseException:
