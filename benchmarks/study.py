@@ -169,6 +169,21 @@ RUNS = (
         ("texts", 40_000),
     ),
     Run("sst2", SHAPE, "24 copies, 12 epochs", f"--augment 24 --num-train-epochs 12 {_NEW_LAYERS} {_NO_DROPOUT}"),
+    Run("sst2", SHAPE, "8 copies", f"--augment 8 --num-train-epochs 6 {_NEW_LAYERS} {_NO_DROPOUT}"),
+    Run(
+        "sst2",
+        SHAPE,
+        "8 copies, sentences of reviews",
+        f"--augment 8 --num-train-epochs 6 {_NEW_LAYERS} {_NO_DROPOUT}",
+        ("reviews", 30_000),
+    ),
+    Run(
+        "sst2",
+        SHAPE,
+        "24 copies, sentences of reviews",
+        f"--augment 24 --num-train-epochs 6 {_NEW_LAYERS} {_NO_DROPOUT}",
+        ("reviews", 30_000),
+    ),
     Run("sst2", WIDER, PLAIN),
     Run("sst2", WIDER, "24 copies", f"--augment 24 --num-train-epochs 3 {_NEW_LAYERS} {_NO_DROPOUT}"),
     Run("sst2", PRETRAINED, PLAIN),
@@ -296,7 +311,7 @@ class Study:
         """Return the figures of a teacher on both parts."""
         settings = {"options": TEACHERS[data, name].options}
         slug = f"{data}-teacher-{name.replace(' ', '-')}"
-        return self._kept.figures(slug, settings, lambda: self._measured(data, self.teacher(data, name)))
+        return self._kept.figures(slug, settings, lambda: self._measured(data, self.teacher(data, name), held_out=True))
 
     def figures(self, run: Run, seed: int, *, dev: bool) -> Mapping[str, Any]:
         """Return the figures of a run, which is made unless they are kept.
@@ -346,8 +361,8 @@ class Study:
             "train_loss": figures["train_loss"],
         }
 
-    def _measured(self, data: str, model: Path) -> Mapping[str, Any]:
-        """Return the metric of a model on the development rows, with its answers; of a teacher on the held-out too."""
+    def _measured(self, data: str, model: Path, *, held_out: bool = False) -> Mapping[str, Any]:
+        """Return the metric of a model on the development rows, with its answers, and on the held-out rows if asked."""
         files, metric = self.files(data), metric_of(data)
         kind = kd.AutoModelForTokenClassification if data == "wnut17" else kd.AutoModelForSequenceClassification
         args = kd.TrainingArguments(str(self._options.results / "scratch"), report_to="none", disable_tqdm=True)
@@ -358,7 +373,7 @@ class Study:
         figures = {"dev": found.metrics[f"test_{metric}"]}
         if metric == "accuracy":
             figures["right"] = (found.predictions.argmax(axis=1) == found.label_ids).astype(int).tolist()
-        if model.parent.name != "models":
+        if held_out:
             figures["held_out"] = trainer.evaluate(str(files.held_out))[f"eval_{metric}"]
         return figures
 

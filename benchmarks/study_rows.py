@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -142,6 +143,14 @@ def texts_from_elsewhere(directory: Path, data: Path, pretrained: Path, count: i
     return [{"text": text} for text in _new(directory, [text.strip().lower() for text in texts])[:count]]
 
 
+def sentences_of_reviews(directory: Path, data: Path, pretrained: Path, count: int) -> list[Row]:
+    """Return the sentences of Amazon's reviews in SQuADShifts, as rows without a label; arguments as above."""
+    content = json.loads((data / "squadshifts" / "amazon_reviews_v1.0.json").read_text(encoding="utf-8"))
+    reviews = (paragraph["context"] for article in content["data"] for paragraph in article["paragraphs"])
+    texts = [text.lower() for review in reviews for text in re.split(r"(?<=[.!?])\s+", review.strip()) if text]
+    return [{"text": text} for text in _new(directory, texts)[:count]]
+
+
 def queries_from_elsewhere(directory: Path, data: Path, pretrained: Path, count: int) -> list[Row]:
     """Return what people ask an assistant for in CLINC150, as rows without a label; arguments as above."""
     content = json.loads((data / "clinc150" / "train_val.json").read_text(encoding="utf-8"))
@@ -167,7 +176,8 @@ def _comments(data: Path) -> list[dict[str, str]]:
 
 def _new(directory: Path, texts: Iterable[str]) -> list[str]:
     """Return different texts, in their order, without those of a data set."""
-    known = {text for path in directory.glob("*.jsonl") for row in read(path) for text in texts_of(row)}
+    paths = (directory / f"{part}.jsonl" for part in Files._fields)
+    known = {text for path in paths for row in read(path) for text in texts_of(row)}
     return [text for text in dict.fromkeys(texts) if text.strip().lower() not in known]
 
 
@@ -213,6 +223,7 @@ LABEL_FREE: Mapping[str, Callable[[Path, Path, Path, int], list[Row]]] = {
     "pairs": pairs_of_sentences,
     "near pairs": partial(pairs_of_sentences, nearest=NEAREST),
     "texts": texts_from_elsewhere,
+    "reviews": sentences_of_reviews,
     "queries": queries_from_elsewhere,
     "sentences": sentences_from_elsewhere,
     "comments": comments_in_words,
