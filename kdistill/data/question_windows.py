@@ -15,7 +15,7 @@ from ..text.windows import UnfitError, Window, windows_of
 from .columns import Columns, ColumnUse
 from .dataset import Dataset, OnProgress, Reading
 from .label_values import NO_LABEL
-from .questions import ID_COLUMN, TITLE_COLUMN, Answer, Questions
+from .questions import ID_COLUMN, IMPOSSIBLE_COLUMN, TITLE_COLUMN, Answer, Questions
 from .ragged import starts_of
 from .spans import Spans
 
@@ -84,7 +84,7 @@ def encode_questions(
 def _column_use(questions: Questions) -> ColumnUse:
     """Return which columns are read; the title of an article is one that nobody expects to be read."""
     use = ColumnUse.of(questions.table, questions.columns[:2], questions.columns[2])
-    return replace(use, unused=tuple(name for name in use.unused if name not in (ID_COLUMN, TITLE_COLUMN)))
+    return replace(use, unused=tuple(name for name in use.unused if name not in (ID_COLUMN, TITLE_COLUMN, IMPOSSIBLE_COLUMN)))
 
 
 def _arrays(windows: Sequence[Window], has_types: bool) -> tuple[NDArray[Any], ...]:

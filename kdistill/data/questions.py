@@ -13,7 +13,8 @@ from .sources import read_table
 from .table import Table
 
 QUESTION_COLUMN, CONTEXT_COLUMN, ANSWERS_COLUMN, ID_COLUMN = "question", "context", "answers", "id"
-TITLE_COLUMN = "title"
+TITLE_COLUMN, IMPOSSIBLE_COLUMN = "title", "is_impossible"
+_TRUE = ("true", "1", "1.0")  # as JSON, tables of numbers and tables with gaps have it
 _ARTICLES = "paragraphs"  # the column of a file in SQuAD's own form, a row for each article
 _FORM = '{"text": ["..."], "answer_start": [0]}'
 _SHOWN = 40  # characters of a text in a message
@@ -80,6 +81,7 @@ def read_questions(
     The source is a file in SQuAD's own form, version 1.1 or 2.0, or has a row for each question: `question`, `context`,
     `answers` and perhaps `id`, as the data set `squad` of the hub. Answers are `{"text": [...], "answer_start": [...]}`
     or a list of `{"text": ..., "answer_start": ...}`; an empty list where there is no answer, None where none is known.
+    A true `is_impossible` says that there is none, as in SQuAD 2.0.
 
     Args:
         source: see `sources.read_table`.
@@ -138,13 +140,9 @@ def _questions_of(paragraphs: Any, where: str) -> Iterator[tuple[str, dict[str, 
                 raise ValueError(
                     f"{place}, question {index} is {_short(question)}; expected an object with question, id"
                 )
-            answers = question.get("answers", [] if question.get("is_impossible") else None)
-            if question.get("is_impossible") and answers:
-                raise ValueError(
-                    f"{place}, question {question['id']}: is_impossible is true, and there are answers; expected one"
-                )
             row = {"id": question["id"], "question": question["question"], "context": paragraph["context"]}
-            yield f"{place}, question {question['id']}", row | ({} if answers is None else {"answers": answers})
+            stated = {name: question[name] for name in (ANSWERS_COLUMN, IMPOSSIBLE_COLUMN) if name in question}
+            yield f"{place}, question {question['id']}", row | stated
 
 
 def _listed(value: Any, where: str) -> Sequence[Any]:
@@ -191,10 +189,14 @@ def _ids(table: Table, first: int) -> list[str]:
 
 def _answers(given: Any, context: str, table: Table, row: int) -> tuple[Answer, ...] | None:
     """Return the accepted answers of a question, each of which must be in the context where it is said to begin."""
+    stated = table.columns[IMPOSSIBLE_COLUMN][row] if IMPOSSIBLE_COLUMN in table.columns else None
+    impossible = str(stated).lower() in _TRUE
     if is_empty(given):
-        return None
-    found = []
+        return () if impossible else None
+    found: list[Answer] = []
     for text, start in _pairs(given, table, row):
+        if impossible:
+            raise ValueError(f"{table.where(row)}: is_impossible is true, and there are answers; expected one of these")
         begin = as_integer(start)
         if not isinstance(text, str) or begin is None or begin < 0:
             raise TypeError(f"{table.where(row)}: an answer is {text!r} at {start!r}; expected text and a whole number")

@@ -166,6 +166,17 @@ def test_an_impossible_question_with_answers_is_refused(tmp_path: Path) -> None:
         read_questions(path)
 
 
+@pytest.mark.parametrize("impossible", [True, "true", 1, 1.0])
+def test_a_row_says_like_an_article_that_its_question_has_no_answer(impossible: Any) -> None:
+    none: list[Any] = [None, [], {"text": [], "answer_start": []}]
+    rows = [ROW | {"id": str(place), "answers": given, "is_impossible": impossible} for place, given in enumerate(none)]
+    assert read_questions(rows).answers == [(), (), ()]
+    possible = [ROW | {"is_impossible": False, "answers": {"text": ["Zoë"], "answer_start": [34]}}]
+    assert read_questions(possible).answers == [(Answer("Zoë", 34),)]
+    with pytest.raises(ValueError, match="row 0 of the list: is_impossible is true, and there are answers"):
+        read_questions([possible[0] | {"is_impossible": impossible}])
+
+
 @pytest.mark.parametrize("paragraphs", ["text", [1], [{"context": "x"}], [{"context": "x", "qas": [{"id": "1"}]}]])
 def test_articles_of_another_form_are_refused(paragraphs: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=r"row 0 of the list.*expected"):
