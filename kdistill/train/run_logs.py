@@ -217,10 +217,7 @@ def hyperparameters(args: TrainingArguments) -> dict[str, Any]:
     values = {
         field.name: ready[field.name] for field in fields(args) if field.metadata["group"] not in _NOT_HYPERPARAMETERS
     }
-    of_rows = [
-        name for name, value in values.items() if isinstance(value, list) and value and isinstance(value[0], dict)
-    ]
-    values |= {name: json_text(value) for name, value in values.items() if isinstance(value, dict) or name in of_rows}
+    values |= {name: json_text(value) for name, value in values.items() if isinstance(value, dict | list)}
     encoded = {name: encodable(value) if isinstance(value, str) else value for name, value in values.items()}
     return {name: value for name, value in encoded.items() if value is not None}
 

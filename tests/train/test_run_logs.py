@@ -85,6 +85,16 @@ def test_tensorboard_reads_the_hyperparameters(tmp_path: Path) -> None:
     assert not {"output_dir", "hub_token", "report_to"} & set(start)
 
 
+def test_lists_of_numbers_are_hyperparameters_too(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    distiller(tmp_path, report_to="all", class_weights=[1, 3]).train()
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    content = events_in(tmp_path / "out" / "runs" / "first").PluginTagToContent("hparams")
+    start = HParamsPluginData.FromString(content["_hparams_/session_start_info"]).session_start_info.hparams
+    assert json.loads(start["class_weights"].string_value) == [1, 3]
+
+
 def test_parts_of_the_loss_beside_numpy(tmp_path: Path) -> None:
     """The first step, before anything is learned, without dropout; a batch of 32 in two halves; one row unlabelled."""
     labels = TRAIN.labels.copy()
