@@ -199,11 +199,11 @@ def _refuse_table(options: Namespace, what: str) -> None:
 
 
 def _encoded(trainer: Trainer, source: DataFile | Table, options: Namespace) -> Dataset:
-    """Return the rows as the model reads them; of token files with their texts, if these were kept."""
+    """Return the rows as the model reads them, without labels; of token files with their texts, if these were kept."""
     files, columns = token_files_of(source), columns_of(options)
     given, texts = (source, False) if files is None else (files, files.has_texts)
     config, tokenizer = trainer.model.config, trainer.processing_class
-    return encode_for(config, given, tokenizer, trainer.args, **columns, keep_texts=texts)
+    return encode_for(config, given, tokenizer, trainer.args, **columns, keep_texts=texts).without_labels()
 
 
 def _figures(trainer: Trainer, options: Namespace, rows: int, seconds: float) -> Figures:

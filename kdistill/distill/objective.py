@@ -282,7 +282,7 @@ class Distillation:
             if found is None:
                 continue
             of, rows, numbered = found
-            theirs = config.with_trained(source.model.config.trained_with) if isinstance(source, Teacher) else config
+            theirs = config.with_trained(source.trained_with(config)) if isinstance(source, Teacher) else config
             whose = "" if len(self.teachers) == 1 else f"{source.name}: "
             for finding in answers_against_labels(of, rows.targets, theirs, numbered=numbered):
                 warnings.warn(f"{whose}{finding.sentence()}", stacklevel=5)

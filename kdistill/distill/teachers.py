@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..data.ragged import Outputs, Ragged
 from ..metrics.prediction import Labels
 from ..models.config import same_but_for_padding
 from ..models.configuration import Config
-from ..models.head_names import ENCODER, ENDINGS, MASKED
+from ..models.head_names import ENCODER, ENDINGS, MASKED, SPAN
 from ..models.heads import MaskedLanguageModel
 from ..models.model import Model, Tap, check_model
 from ..models.trained_with import TrainedWith
@@ -227,8 +228,17 @@ class Teacher:
 
     def task(self, student: Config, labels: Labels) -> Task:
         """Return the teacher's task on these labels, with a threshold of its own; the problem may be the student's."""
-        config = self.model.config
+        config = self.model.config.with_trained(self.trained_with(student))
         return task_for(config if config.problem_type else config.replace(problem_type=student.problem_type), labels)
+
+    def trained_with(self, student: Config) -> TrainedWith:
+        """Return what the teacher was trained with, and of questions whether they may have no answer, as the student's.
+
+        Models of other programs do not state it.
+        """
+        theirs, own = self.model.config.trained_with, student.trained_with
+        states_none = self.model.head == SPAN and theirs.threshold is None and theirs.no_answers is None
+        return replace(theirs, no_answers=own.no_answers or own.threshold is not None) if states_none else theirs
 
     def fingerprint(self) -> str:
         """Return a hash of the weights, the same on every CPU, unlike `weights_hash`: a run may go on elsewhere."""

@@ -10,6 +10,7 @@ import pytest
 from support.small_questions import questions
 from support.small_run import write_pretrained
 
+import kdistill as kd
 from kdistill.cli.main import main
 
 SHORT = ["--max-length", "10", "--doc-stride", "2", "--num-train-epochs", "1"]
@@ -105,6 +106,41 @@ def test_answers_are_json_lines(files: Path, model: Path, tmp_path: Path, capsys
     typed = ["predict", "--model", str(model), "--text", "good", "--text-pair", "bad good film"]
     (only,) = figures(typed, capsys)["predictions"]
     assert only.keys() == {"id", "answer", "score", "start", "end"}
+
+
+@pytest.fixture
+def stating_nothing(files: Path, model: Path, tmp_path: Path) -> Path:
+    """The model as another program would have saved it: nothing says that questions may have no answer."""
+    other = tmp_path / "other"
+    kd.AutoModelForQuestionAnswering.from_pretrained(model).save_pretrained(other)
+    kd.AutoTokenizer.from_pretrained(model).save_pretrained(other)
+    config = json.loads((other / "config.json").read_text())
+    del config["kdistill"]
+    (other / "config.json").write_text(json.dumps(config))
+    return other
+
+
+def test_a_teacher_that_states_nothing_teaches_questions_without_an_answer(
+    files: Path, stating_nothing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["distill", "--teacher", str(stating_nothing), "--student", "L1-H16-A2"]
+    command += ["--train", str(files / "train.json"), "--output-dir", str(tmp_path / "student"), *SHORT]
+    found = figures([*command, "--eval", str(files / "dev.jsonl")], capsys)
+    assert {"teacher_NoAns_f1", "eval_NoAns_f1"} <= found.keys()
+
+
+def test_predicting_needs_no_rule_for_questions_without_an_answer(
+    files: Path, stating_nothing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Answers that the rows have are not looked at: the model answers each question."""
+    given = []
+    for name in ("dev", "ask"):
+        output = tmp_path / f"{name}-answers.jsonl"
+        command = ["predict", "--model", str(stating_nothing), "--data", str(files / f"{name}.jsonl")]
+        figures([*command, "--max-length", "10", "--output", str(output)], capsys)
+        given.append(output.read_text())
+    assert given[0] == given[1]
+    assert all(json.loads(line)["answer"] for line in given[0].splitlines())
 
 
 def test_what_cannot_be_is_one_message(
