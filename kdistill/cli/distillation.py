@@ -86,11 +86,12 @@ class DistillationParts:
         if task_of(options).task == task_option(MASKED) and not predictions_count(self.args.matches):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RandomWeights)  # nobody reads the head of an encoder
-                return load_model(path, head=MASKED, keep_weights=False)
-        names = None if options.label_names is None else names_by_id(options.label_names)
-        dtype = type_to_load(path, self.args.teacher_dtype)
-        settings = {"id2label": names, "dtype": dtype, "keep_weights": False}
-        teacher = load_trained(path, **settings, **head_settings(path, task_of(options)))
+                teacher = load_model(path, head=MASKED, keep_weights=False)
+        else:
+            names = None if options.label_names is None else names_by_id(options.label_names)
+            dtype = type_to_load(path, self.args.teacher_dtype)
+            settings = {"id2label": names, "dtype": dtype, "keep_weights": False}
+            teacher = load_trained(path, **settings, **head_settings(path, task_of(options)))
         teacher.config = with_problem_type(teacher.config, task_of(options), "the teacher")
         return teacher
 

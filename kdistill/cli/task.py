@@ -96,6 +96,8 @@ def with_problem_type(config: Config, options: TaskOptions, whose: str) -> Confi
     if config.embeds:
         _refuse_labels(options, "embeddings have no labels")
         return config
+    if config.head in (SPAN, MASKED):
+        _no_labels(config, options)
     if options.num_labels not in (None, config.num_labels):
         raise ValueError(f"--num-labels is {options.num_labels}; {whose} has {config.num_labels}")
     if options.problem_type is None:

@@ -84,7 +84,9 @@ def encode_questions(
 def _column_use(questions: Questions) -> ColumnUse:
     """Return which columns are read; the title of an article is one that nobody expects to be read."""
     use = ColumnUse.of(questions.table, questions.columns[:2], questions.columns[2])
-    return replace(use, unused=tuple(name for name in use.unused if name not in (ID_COLUMN, TITLE_COLUMN, IMPOSSIBLE_COLUMN)))
+    return replace(
+        use, unused=tuple(name for name in use.unused if name not in (ID_COLUMN, TITLE_COLUMN, IMPOSSIBLE_COLUMN))
+    )
 
 
 def _arrays(windows: Sequence[Window], has_types: bool) -> tuple[NDArray[Any], ...]:

@@ -195,6 +195,21 @@ def test_what_a_language_model_cannot_do_is_refused(
         (["predict", *on, "--text", "good film [MASK]", "--max-length", "4"], "no [MASK] among its first 4 tokens"),
         (["serve", *on], "the model is one for masked-lm, and only classifiers of whole texts are served"),
         (["finetune", *train, "--num-labels", "2"], "--num-labels is 2, and hidden words have no labels; leave it out"),
+        (
+            [
+                "distill",
+                "--teacher",
+                str(model),
+                "--student",
+                "L1-H8-A2",
+                *rows(files),
+                "--output-dir",
+                str(tmp_path / "out"),
+                "--label-names",
+                "a,b",
+            ],
+            "--label-names is a,b, and hidden words have no labels; leave it out",
+        ),
         (["finetune", *train, "--label-column", "x"], "--label-column is 'x', and a language model reads texts alone"),
         (["evaluate", *on, "--data", labelled, "--task", "text-classification"], "the model is one for masked-lm"),
     ):
