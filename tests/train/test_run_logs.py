@@ -87,7 +87,7 @@ def test_tensorboard_reads_the_hyperparameters(tmp_path: Path) -> None:
 
 def test_lists_of_numbers_are_hyperparameters_too(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    distiller(tmp_path, report_to="all", class_weights=[1, 3]).train()
+    distiller(tmp_path, report_to="tensorboard", class_weights=[1, 3]).train()
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     content = events_in(tmp_path / "out" / "runs" / "first").PluginTagToContent("hparams")
