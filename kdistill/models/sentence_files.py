@@ -7,12 +7,16 @@ Pooling and perhaps a Normalize (https://sbert.net/docs/sentence_transformer/usa
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..hub import MODULES_FILE, modules_of
+from ..system.callers import level_outside
 from ..system.files import read_json_object, write_json
+from ..system.names import listing
 from .configuration import Config
 from .pooling import CLS, MEAN, PICKS, Pooling
 
@@ -20,6 +24,7 @@ POOLING_FOLDER, NORMALIZE_FOLDER = "1_Pooling", "2_Normalize"
 TRANSFORMER_FILE = "sentence_bert_config.json"
 SETTINGS_FILE = "config_sentence_transformers.json"
 _CONFIG = "config.json"
+_COSINE = "cosine"
 WRITTEN_FILES = (
     MODULES_FILE,
     TRANSFORMER_FILE,
@@ -77,10 +82,25 @@ def read_sentence_files(directory: Path) -> SentenceFiles | None:
             f"{root / SETTINGS_FILE}: default_prompt_name is {settings['default_prompt_name']!r}, a text before every "
             "text; kdistill adds none: take the entry out, and put the prompt before the texts yourself"
         )
+    _warn_of_unkept(root / SETTINGS_FILE, settings)
     mode = _mode(root / modules[1].path / _CONFIG)
     if len(modules) == 3:
         _check_normalize(root / modules[2].path / _CONFIG)
     return SentenceFiles(Pooling(mode, len(modules) == 3), _max_length(directory / TRANSFORMER_FILE))
+
+
+def _warn_of_unkept(path: Path, settings: Mapping[str, Any]) -> None:
+    """Warn of settings that kdistill neither follows nor writes into what is saved."""
+    prompts = settings.get("prompts") or {}
+    named = [f"the prompts {listing(prompts)}"] if isinstance(prompts, Mapping) and any(prompts.values()) else []
+    similarity = settings.get("similarity_fn_name")
+    named += [] if similarity in (None, _COSINE) else [f"similarity_fn_name {similarity!r}"]
+    if named:
+        warnings.warn(
+            f"{path} has {' and '.join(named)}: kdistill adds no prompt, compares by cosine, and writes no such file "
+            "beside a model that it saves; put the prompts before the texts yourself, and copy the file",
+            stacklevel=level_outside(),
+        )
 
 
 def config_of_sentences(directory: Path, config: Config) -> Config:

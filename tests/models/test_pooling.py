@@ -143,6 +143,18 @@ def test_other_poolings_are_refused(tmp_path: Path, content: dict[str, Any], fou
         kd.AutoModel.from_pretrained(tmp_path)
 
 
+def test_settings_that_are_not_kept_are_warned_of(tmp_path: Path) -> None:
+    write_sentence_model(tmp_path)
+    file = tmp_path / "config_sentence_transformers.json"
+    file.write_text(json.dumps({"prompts": {"query": "query: ", "document": ""}, "similarity_fn_name": "dot"}))
+    expected = r"has the prompts query, document and similarity_fn_name 'dot': kdistill adds no prompt"
+    with pytest.warns(UserWarning, match=expected) as seen:
+        kd.AutoModel.from_pretrained(tmp_path)
+    assert seen[0].filename == __file__
+    file.write_text(json.dumps({"prompts": {"query": "", "document": ""}, "similarity_fn_name": "cosine"}))
+    kd.AutoModel.from_pretrained(tmp_path)  # a warning would be an error
+
+
 def test_other_modules_and_settings_are_refused(tmp_path: Path) -> None:
     write_sentence_model(tmp_path, ("Transformer", "Pooling", "Normalize", "Dense"))
     with pytest.raises(
