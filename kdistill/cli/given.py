@@ -16,6 +16,7 @@ from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
 from ..models.head_names import ENCODER, MASKED, SPAN, named_head
 from ..models.model import Model
+from ..models.pooling import MEAN, Pooling
 from ..tasks.registry import task_for
 from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast
@@ -132,7 +133,7 @@ class GivenParts:
         assert shape is not None
         config: Config = BertConfig(**vocabulary_of(tokenizer), **shape, **dropout_of(options)).with_head(self._head)
         if self._head == ENCODER:
-            config = config.replace(pooling="mean")
+            config = config.with_pooling(Pooling(MEAN))
         else:
             labels = self._labels(config)
             config = config if labels is None else config.replace(id2label=labels)

@@ -14,6 +14,8 @@ from kdistill.cli.given import GivenParts
 from kdistill.cli.inputs import read_arguments
 from kdistill.cli.teachers import names_of_teachers
 from kdistill.models.configuration import Config
+from kdistill.models.head_names import ENCODER
+from kdistill.models.pooling import Pooling
 from kdistill.train.arguments import DistillationTrainingArguments
 
 TEXTS = ["good film", "bad plot"] * 4
@@ -52,6 +54,14 @@ def test_a_shape_pads_as_its_tokenizer_does_and_has_the_problem_that_is_named(tm
     asked = ("--tokenizer", tokenizer, "--problem-type", "multi_label_classification")
     config = config_of(tmp_path, "L1-H8-A2", [[1.0, 2.0, 3.0]] * 8, *asked)
     assert (config.pad_token_id, config.problem_type, config.num_labels) == (1, "multi_label_classification", 3)
+
+
+def test_a_shape_that_embeds_texts_takes_the_mean_of_their_tokens(tmp_path: Path) -> None:
+    asked = ("--tokenizer", write_model(tmp_path / "tokenizer"), "--task", "feature-extraction")
+    parts = parts_of(tmp_path, "L1-H8-A2", [[1.0] * 12] * 8, *asked)
+    assert (parts.config.head, parts.config.pooling) == (ENCODER, Pooling("mean"))
+    assert parts.train.teacher_logits is not None
+    assert parts.train.teacher_logits.shape == (8, 12)
 
 
 def test_labels_of_the_rows_name_the_outputs_only_if_there_are_as_many(tmp_path: Path) -> None:
