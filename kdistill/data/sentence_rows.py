@@ -33,6 +33,9 @@ def read_sentences(
 
     Columns are found as in `columns.read_rows`. A score may also be in a column `score`. Labels that nobody named are
     left out where they are no scores: those of single texts, and names of classes.
+
+    Raises:
+        ValueError: a column `score` beside pairs holds something else than numbers, or what `columns.rows_of` raises.
     """
     given = label_column
     if not all(name in table.columns for name in trained_on if name is not None):
@@ -51,12 +54,24 @@ def read_sentences(
             f"label_column is {given!r}, and {table.source} has single texts, whose labels embeddings have no use for; "
             "leave it out, or name two columns of texts with a score"
         )
+    if rows.pairs is not None and rows.columns.label == SCORE_COLUMN:
+        _check_scores(rows)  # by its name it is no column of classes
     scored = rows.pairs is not None and (given is not None or all(map(_is_score, rows.labels or ())))
     return rows if scored else replace(rows, labels=None, columns=rows.columns._replace(label=None))
 
 
 def _is_score(label: Any) -> bool:
     return is_missing(label) or as_number(label) is not None
+
+
+def _check_scores(rows: Rows) -> None:
+    for row, label in enumerate(rows.labels or ()):
+        if not _is_score(label):
+            raise ValueError(
+                f"{rows.table.where(row)}: {SCORE_COLUMN!r} holds {label!r}; expected a number, the score of the pair "
+                f"in {rows.columns.text} and {rows.columns.text_pair}: name the columns in the order of the file "
+                "(--columns), or the one with the scores (--label-column), in Python rename them"
+            )
 
 
 def encode_sentences(

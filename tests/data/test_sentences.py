@@ -11,6 +11,7 @@ import pytest
 from support.small_questions import question_tokenizer
 from support.small_run import small_dataset
 
+from kdistill.data.columns import NO_COLUMNS, Columns
 from kdistill.data.sentence_rows import encode_sentences
 from kdistill.data.sentences import Sentences
 
@@ -82,6 +83,17 @@ def test_names_of_classes_are_no_scores(tokenizer: Any) -> None:
     assert np.isnan(encode_sentences(rows, tokenizer, max_length=8).labels).all()
     with pytest.raises(ValueError, match="label 'contradiction' is not a number"):
         encode_sentences(rows, tokenizer, max_length=8, label_column="label")
+
+
+@pytest.mark.parametrize("trained_on", [Columns("sentence1", "sentence2", "score"), NO_COLUMNS])
+def test_a_column_called_score_holds_numbers(tokenizer: Any, trained_on: Any) -> None:
+    rows = {"sentence1": ["good", "bad"], "score": [None, "a film"], "sentence2": ["5.0", "0.5"]}
+    expected = "row 1 of the dict: 'score' holds 'a film'; expected a number, the score of the pair in sentence1 and"
+    with pytest.raises(ValueError, match=expected):
+        encode_sentences(rows, tokenizer, max_length=8, trained_on=trained_on)
+    del rows["sentence2"]  # of single texts no score is read
+    rows["sentence"] = rows.pop("sentence1")
+    assert np.isnan(encode_sentences(rows, tokenizer, max_length=8).labels).all()
 
 
 def test_columns_of_the_training_are_no_matter(tokenizer: Any) -> None:
