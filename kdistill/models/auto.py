@@ -88,7 +88,8 @@ def load_trained(path_or_id: str | os.PathLike[str], **settings: Any) -> Model:
         except RandomWeights as warning:
             raise ValueError(
                 f"{warning.found}, so it has no trained head for the task; fine-tune it first, as `kdistill finetune` "
-                "does, and give the model that comes of it"
+                "does, and give the model that comes of it, or embed texts with its encoder: --task feature-extraction "
+                "where a command has it, in Python pipeline('feature-extraction', ...)"
             ) from None
 
 

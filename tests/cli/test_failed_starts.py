@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,11 @@ def test_checkpoint_without_a_trained_head_answers_nothing(
         assert f"{bare} lacks" in errors
         assert "no trained head" in errors
         assert "fine-tune it first, as `kdistill finetune` does" in errors
+        if made is kd.BertModel:  # the other one hides words
+            assert "or embed texts with its encoder: --task feature-extraction where a command has it" in errors
+    as_advised = ["predict", "--model", bare, "--task", "feature-extraction", "--text", "good film", "--json"]
+    assert cli.main([str(word) for word in as_advised]) == 0
+    assert len(json.loads(capsys.readouterr().out)["predictions"][0]) == 16
     for words in (
         ["finetune", "--model", bare, *run, "--output-dir", tmp_path / "tuned"],
         ["distill", "--teacher", finished, "--student", bare, *run, "--output-dir", tmp_path / "distilled"],
