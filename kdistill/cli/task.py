@@ -18,6 +18,7 @@ from ..data.table import Table
 from ..data.text_files import decoded, lines_of
 from ..data.words import WordRows, has_words
 from ..hub import resolve
+from ..models.auto import head_of
 from ..models.configuration import CONFIG_FILE, Config, read_config
 from ..models.head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN, named_head
 from ..models.pooling import MEAN
@@ -54,8 +55,7 @@ def head_settings(path: str, options: TaskOptions) -> dict[str, Any]:
         return {}
     head = TASK_OPTIONS[options.task]
     if head != ENCODER:  # so that what a model without a head lacks is said of the head that is asked for
-        known = named_head(read_config(path), language_models=True) is not None or states_pooling(path)
-        return {} if known else {"head": head}
+        return {"head": head} if head_of(path, language_models=True) is None else {}
     if states_pooling(path):
         return {"head": ENCODER}
     warnings.warn(

@@ -19,12 +19,11 @@ from ..data.text_files import PLAIN_TEXT_COLUMN
 from ..data.token_files import token_files_of
 from ..distill.making import teachers_of
 from ..distill.objective import Distillation
-from ..models.auto import load_model, load_trained
-from ..models.configuration import Config, read_config
+from ..models.auto import head_of, load_model, load_trained
+from ..models.configuration import Config
 from ..models.flops import forward_flops
-from ..models.head_names import ENCODER, SPAN, named_head
+from ..models.head_names import ENCODER, SPAN
 from ..models.model import Model, check_model
-from ..models.sentence_files import has_sentence_files
 from ..system.callers import level_outside
 from ..system.output import check_new_directory, new_directory
 from ..system.progress import Progress
@@ -268,8 +267,7 @@ def _loaded(
         check_model(name, model)
         _ = model.flat_parameters  # raises for a model without them
         return model, tokenizer_beside(model) if tokenizer is None else tokenizer
-    has_head = named_head(read_config(model), language_models=True) is not None
-    bare = not has_head and not has_sentence_files(Path(model))
+    bare = head_of(model, language_models=True) is None
     # Float32 also of a model that is stored in int8; what is frozen by it is only read.
     loaded = load_model(model, head=ENCODER, dtype="float32") if bare else load_trained(model, dtype="float32")
     return loaded, AutoTokenizer.from_pretrained(model) if tokenizer is None else tokenizer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -68,6 +69,18 @@ def answering_class(directory: str | os.PathLike[str]) -> type[Model]:
     return model_class(content, _head_in(found, content, language_models=True))
 
 
+def head_of(path_or_id: str | os.PathLike[str], *, language_models: bool = False, **location: Any) -> str | None:
+    """Return the head that the files of a checkpoint give it, embedding texts among them; None: none.
+
+    Args:
+        path_or_id: a directory or hub id.
+        language_models: whether a language model counts as one, see `named_head`.
+        location: where the files are, see `hub.resolve`.
+    """
+    directory, content = _found(path_or_id, location, (CONFIG_FILE,), optional=OPTIONAL_FILES)
+    return _head_in(directory, content, language_models=language_models)
+
+
 def _head_in(directory: Path, content: Mapping[str, Any], *, language_models: bool) -> str | None:
     """Return the head that the files of a checkpoint give it; None: none."""
     if named_head(content) is None and has_sentence_files(directory):
@@ -81,10 +94,17 @@ def load_trained(path_or_id: str | os.PathLike[str], **settings: Any) -> Model:
     A language model predicts words. Raises `ValueError` also where weights would be initialised at random, as the head
     of an encoder: its answers would mean nothing.
     """
+    with only_trained_weights():
+        return load_model(path_or_id, language_models=True, **settings)
+
+
+@contextmanager
+def only_trained_weights() -> Iterator[None]:
+    """Raise `ValueError` where a model that is to answer would be loaded with weights initialised at random."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", RandomWeights)
         try:
-            return load_model(path_or_id, language_models=True, **settings)
+            yield
         except RandomWeights as warning:
             raise ValueError(
                 f"{warning.found}, so it has no trained head for the task; fine-tune it first, as `kdistill finetune` "

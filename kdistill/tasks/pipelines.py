@@ -6,13 +6,14 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..keywords import OF_PIPELINE, location, take_dtype
+from ..keywords import OF_PIPELINE, location, take_dtype, take_location
 from ..metrics.classification import softmax
 from ..metrics.prediction import Logits
 from ..models.auto import (
@@ -21,9 +22,12 @@ from ..models.auto import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    head_of,
+    only_trained_weights,
 )
+from ..models.config import check_config
 from ..models.configuration import Config
-from ..models.head_names import SEQUENCE
+from ..models.head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN
 from ..models.heads import SequenceClassifier, check_head
 from ..models.model import Model, check_model
 from ..system.names import did_you_mean
@@ -45,7 +49,7 @@ _TOKENIZER_SETTINGS = tuple(inspect.signature(PreTrainedTokenizerFast.__call__).
 
 
 def pipeline(
-    task: str = "text-classification",
+    task: str | None = None,
     model: Model | str | os.PathLike[str] | None = None,
     tokenizer: PreTrainedTokenizerFast | str | os.PathLike[str] | None = None,
     *,
@@ -59,7 +63,7 @@ def pipeline(
 
     Args:
         task: "text-classification" or its other name "sentiment-analysis"; "token-classification" or "ner";
-            "question-answering"; "fill-mask"; "feature-extraction".
+            "question-answering"; "fill-mask"; "feature-extraction". Default: that of the model.
         model: a model, or the directory or hub id of one.
         tokenizer: the same for the tokenizer; default: the one of `model`, when that is a directory or hub id.
         device: "cpu", -1 or None; there is no other here.
@@ -75,17 +79,18 @@ def pipeline(
             `kdistill.keywords`.
 
     Raises:
-        ValueError: another task or device, a model without its tokenizer, or what kdistill cannot do.
+        ValueError: another task or device, a model without its tokenizer or without a trained head for the task, or
+            what kdistill cannot do.
         TypeError: an unknown argument, or a model that is not one of kdistill.
     """
-    if task not in _KINDS:
+    if task not in (None, *_KINDS):
         known = ", ".join(map(repr, _KINDS))
-        raise ValueError(f"task is {task!r}; expected one of {known}{did_you_mean(task, _KINDS)}")
-    kind = _KINDS[task]
+        raise ValueError(f"task is {task!r}; expected one of {known}{did_you_mean(str(task), _KINDS)}")
     if str(device) not in ("cpu", "-1", "None"):
         raise ValueError(f"device is {device!r}; expected 'cpu', the only one kdistill computes on")
     if model is None:
         raise ValueError("model is None; expected a model, or the directory or hub id of one")
+    kind = _kind_for(task, model, config, settings)
     own = [*inspect.signature(kind.pipeline).parameters, *kind.more_settings]
     chosen = {name: settings.pop(name) for name in [*settings] if name in own}
     if "top_k" in own and settings.pop("return_all_scores", None):  # an older name of top_k=None
@@ -99,7 +104,8 @@ def pipeline(
         tokenizer = model
     if isinstance(model, str | os.PathLike):
         keywords = {"config": config, "dtype": compute, **where, **(model_kwargs or {})}
-        model = kind.load(model, **keywords).freeze()
+        with nullcontext() if kind is _VECTORS else only_trained_weights():
+            model = kind.load(model, **keywords).freeze()
         compute = None  # a model in int8 that fails its check is in float32, with a warning
     if isinstance(tokenizer, str | os.PathLike):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer, **where)
@@ -219,27 +225,61 @@ class TextClassificationPipeline:
 
 
 class _Kind(NamedTuple):
-    """A kind of pipeline: its class, what loads its models, and settings that its signature does not list."""
+    """A kind of pipeline: its class, the head of its models, what loads them, and settings not in its signature."""
 
     pipeline: Callable[..., Any]
+    head: str
     load: Callable[..., Model]
     more_settings: tuple[str, ...] = ()
 
 
-_TEXTS = _Kind(TextClassificationPipeline, AutoModelForSequenceClassification.from_pretrained, _TOKENIZER_SETTINGS)
-_TOKENS = _Kind(TokenClassificationPipeline, AutoModelForTokenClassification.from_pretrained)
+_TEXTS = _Kind(
+    TextClassificationPipeline, SEQUENCE, AutoModelForSequenceClassification.from_pretrained, _TOKENIZER_SETTINGS
+)
+_TOKENS = _Kind(TokenClassificationPipeline, TOKEN, AutoModelForTokenClassification.from_pretrained)
 _QUESTIONS = _Kind(
     QuestionAnsweringPipeline,
+    SPAN,
     AutoModelForQuestionAnswering.from_pretrained,
     (*(field.name for field in fields(AnswerSettings)), "max_question_len"),
 )
+_VECTORS = _Kind(FeatureExtractionPipeline, ENCODER, AutoModel.from_pretrained)
 _KINDS: Mapping[str, _Kind] = {
     **dict.fromkeys(("text-classification", "sentiment-analysis"), _TEXTS),
     **dict.fromkeys(("token-classification", "ner"), _TOKENS),
     "question-answering": _QUESTIONS,
-    "fill-mask": _Kind(FillMaskPipeline, AutoModelForMaskedLM.from_pretrained),
-    "feature-extraction": _Kind(FeatureExtractionPipeline, AutoModel.from_pretrained),
+    "fill-mask": _Kind(FillMaskPipeline, MASKED, AutoModelForMaskedLM.from_pretrained),
+    "feature-extraction": _VECTORS,
 }
+
+
+def _kind_for(
+    task: str | None, model: Model | str | os.PathLike[str], config: Config | None, settings: Mapping[str, Any]
+) -> _Kind:
+    """Return the kind of pipeline of a task, or without one that of the model.
+
+    Any model has vectors of tokens. Raises `ValueError` for the files of a model that answers for another task; one
+    that is loaded already is for the pipeline to refuse.
+    """
+    own = None
+    if not isinstance(model, str | os.PathLike):
+        check_model("model", model)
+        own = model.head
+    elif config is not None:
+        check_config("config", config)
+    else:
+        own = head_of(model, language_models=True, **take_location({**settings}))
+    if task is None:
+        head = own or (SEQUENCE if config is None else config.head)
+        return next(kind for kind in _KINDS.values() if kind.head == head)
+    kind = _KINDS[task]
+    if isinstance(model, str | os.PathLike) and kind is not _VECTORS and own not in (None, kind.head):
+        theirs = next(name for name, of in _KINDS.items() if of.head == own)
+        raise ValueError(
+            f"task is {task!r}, and {os.fspath(model)} is a model for {theirs!r}; leave task out, or give a model that "
+            f"was fine-tuned for {task!r}"
+        )
+    return kind
 
 
 def apply_function(logits: Logits, function: str) -> NDArray[np.float64]:

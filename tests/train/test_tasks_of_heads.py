@@ -26,6 +26,7 @@ PIPELINES = {
     "fill-mask": "ForMaskedLM",
 }
 EVERY = (*PIPELINES.values(), "Model")
+TASKS = {ending: task for task, ending in PIPELINES.items()} | dict.fromkeys(("Model", ""), "feature-extraction")
 
 
 def model_of(ending: str, **changes: object) -> Any:
@@ -69,3 +70,51 @@ def test_a_pipeline_refuses_a_model_of_another_kind(tmp_path: Path, ending: str,
     expected = rf"^model is a Bert{ending}; expected one for {ENDINGS[PIPELINES[task]]}: AutoModel{PIPELINES[task]}\."
     with pytest.raises(ValueError, match=expected):
         kd.pipeline(task, model, tokenizer)
+
+
+def write_as(directory: Path, ending: str) -> Path:
+    """The directory of a model with this head, "" for an encoder that embeds texts, and its tokenizer."""
+    model = model_of(ending or "Model")
+    (model if ending else model.with_pooling("mean")).save_pretrained(directory)
+    question_tokenizer(directory)
+    return directory
+
+
+@pytest.mark.parametrize("task", [*PIPELINES, "feature-extraction"])
+@pytest.mark.parametrize("ending", TASKS)
+def test_a_pipeline_refuses_the_directory_of_a_model_of_another_kind(tmp_path: Path, ending: str, task: str) -> None:
+    directory = write_as(tmp_path, ending)
+    if task == TASKS[ending]:
+        kd.pipeline(task, directory)
+        return
+    if task == "feature-extraction":  # any model has vectors of tokens
+        with pytest.warns(UserWarning, match="tensors that this model does not use|initialised at random"):
+            kd.pipeline(task, directory)
+        return
+    expected = rf"^task is '{task}', and {directory} is a model for '{TASKS[ending]}'; leave task out, or give a model that was"
+    if ending == "Model":
+        expected = rf"^{directory} lacks .*, so it has no trained head for the task; fine-tune it first"
+    with pytest.raises(ValueError, match=expected):
+        kd.pipeline(task, directory)
+    with pytest.raises(ValueError, match="so it has no trained head" if ending == "Model" else "is a model for"):
+        kd.pipeline({"token-classification": "ner"}.get(task, task), str(directory))
+
+
+@pytest.mark.parametrize("ending", TASKS)
+def test_a_pipeline_without_a_task_takes_that_of_the_model(tmp_path: Path, ending: str) -> None:
+    directory, task = write_as(tmp_path, ending), TASKS[ending]
+    if ending == "Model":  # an encoder may begin any task, and has learned none
+        with pytest.raises(ValueError, match="so it has no trained head for the task; fine-tune it first"):
+            kd.pipeline(model=directory)
+    else:
+        assert type(kd.pipeline(model=directory)) is type(kd.pipeline(task, directory))
+    model = model_of(ending or "Model")
+    assert type(kd.pipeline(model=model, tokenizer=directory)) is type(kd.pipeline(task, model, directory))
+
+
+def test_a_config_stands_in_for_that_of_the_directory(tmp_path: Path) -> None:
+    directory = write_as(tmp_path, "ForTokenClassification")
+    config = kd.AutoConfig.from_pretrained(directory)
+    (directory / "config.json").unlink()
+    tokenizer = kd.PreTrainedTokenizerFast.from_pretrained(directory)
+    assert isinstance(kd.pipeline(None, directory, tokenizer, config=config), kd.TokenClassificationPipeline)
