@@ -8,13 +8,14 @@ from functools import cached_property, partial
 
 from ..data.dataset import Dataset
 from ..data.label_names import default_label_map, is_unnamed
+from ..data.table import Table
 from ..data.teacher_columns import TeacherColumn, teacher_column_of
 from ..distill.given import Given
 from ..distill.sources import Teachers
-from ..models.auto import AutoConfig, load_model, model_class
+from ..models.auto import AutoConfig, head_of, load_model, model_class
 from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
-from ..models.head_names import ENCODER, MASKED, SPAN, named_head
+from ..models.head_names import ENCODER, MASKED, SPAN
 from ..models.model import Model
 from ..models.pooling import MEAN, Pooling
 from ..tasks.registry import task_for
@@ -95,14 +96,30 @@ class GivenParts:
 
     @cached_property
     def _head(self) -> str:
-        """The head of the student: that of its task."""
-        options = self._options
-        content = {} if self._stored is None else read_config(options.student)
-        named = content if named_head(content) is not None else {}  # answers for hidden words are none that data hold
-        head = head_to_learn(named, task_of(options), lambda: label_table(rows_file(options.train, options)))
+        """The head of the student: that of its task.
+
+        A directory of sentence-transformers embeds texts, unless the answers name labels, for which it is a beginning.
+        """
+        options, own = self._options, self._head_of_student
+        table = partial(label_table, rows_file(options.train, options))
+        if own == ENCODER and task_of(options).task is None and not self._names_labels(table()):
+            return own
+        # A language model is one for no task here: answers for hidden words are none that data hold.
+        named = {} if own in (None, ENCODER) else read_config(options.student)
+        head = head_to_learn(named, task_of(options), table)
         if head in (SPAN, MASKED):
             refuse_other_answers(BertConfig().with_head(head))
         return head
+
+    @property
+    def _head_of_student(self) -> str | None:
+        """The head that the files of the student give it; None of a shape, or a checkpoint that begins any task."""
+        return None if self._stored is None else head_of(self._options.student)
+
+    def _names_labels(self, table: Table) -> bool:
+        """Return whether the answers are for labels with names, as those of no embedding are."""
+        column = teacher_column_of(table) if self._given.source is None else self._given.source.column
+        return column is not None and bool(column.label_names())
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:

@@ -94,7 +94,7 @@ class Given:
         if found != expected and not (self._student.embeds and found > expected):
             raise ValueError(
                 f"the teacher's answers have {found} numbers and the student's {expected}; expected as many"
-                + (" or more" if self._student.embeds else "")
+                + (" or more, as the student embeds texts: --task names another" if self._student.embeds else "")
             )
         if found > expected:
             self._directions = principal_directions(logits[~np.isnan(logits).any(axis=1)], expected)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.small_run import LABELS, VOCABULARY, write_model
+from support.small_run import LABELS, VOCABULARY, small_config, write_model
 
+import kdistill as kd
 from kdistill.cli.command_line import parse
 from kdistill.cli.given import GivenParts
 from kdistill.cli.inputs import read_arguments
@@ -62,6 +63,20 @@ def test_a_shape_that_embeds_texts_takes_the_mean_of_their_tokens(tmp_path: Path
     assert (parts.config.head, parts.config.pooling) == (ENCODER, Pooling("mean"))
     assert parts.train.teacher_logits is not None
     assert parts.train.teacher_logits.shape == (8, 12)
+
+
+@pytest.mark.filterwarnings("ignore:.*initialised at random")
+def test_a_directory_that_embeds_texts_goes_on_with_it_unless_answers_name_labels(tmp_path: Path) -> None:
+    student = write_model(tmp_path / "student")
+    encoder = kd.BertModel(small_config(id2label={0: "LABEL_0", 1: "LABEL_1"}), seed=1)
+    encoder.with_pooling("cls", normalize=True).save_pretrained(student)
+    numbers = [[1.0] * 16] * 8
+    config = config_of(tmp_path, student, numbers, label=["bad", "good"] * 4)
+    assert (config.head, config.pooling) == (ENCODER, Pooling("cls", normalize=True))
+    assert config_of(tmp_path, student, numbers, "--task", "text-classification").num_labels == 16
+    assert config_of(tmp_path, student, [{"bad": 1.0, "good": 2.0}] * 8).id2label == {0: "bad", 1: "good"}
+    with pytest.raises(ValueError, match=r"have 2 numbers and the student's 16; expected .* --task names another"):
+        parts_of(tmp_path, student, [[1.0, 2.0]] * 8).trainer().train()
 
 
 def test_labels_of_the_rows_name_the_outputs_only_if_there_are_as_many(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_pipeline_refuses_the_directory_of_a_model_of_another_kind(tmp_path: P
         with pytest.warns(UserWarning, match="tensors that this model does not use|initialised at random"):
             kd.pipeline(task, directory)
         return
-    expected = rf"^task is '{task}', and {directory} is a model for '{TASKS[ending]}'; leave task out, or give a model that was"
+    expected = rf"^task is '{task}', and {directory} is a model for '{TASKS[ending]}'; leave task out, or give a model"
     if ending == "Model":
         expected = rf"^{directory} lacks .*, so it has no trained head for the task; fine-tune it first"
     with pytest.raises(ValueError, match=expected):
