@@ -14,7 +14,7 @@ from ..bench.bench import default_batch_size, synthetic_rows
 from ..distill import cache as teacher_cache
 from ..distill.hidden_cache import hidden_bytes
 from ..doctor.examination import Examination, examine, warn_at_start
-from ..models.auto import AutoConfig, load_model
+from ..models.auto import AutoConfig, config_to_learn, load_model
 from ..models.classes import BertForSequenceClassification
 from ..models.config import BertConfig, shape_of
 from ..models.configuration import read_config
@@ -101,7 +101,7 @@ def finetune(options: Namespace) -> Figures:
             f"--task is {task_option(head)}, and embeddings have no labels that finetune could learn; `kdistill "
             "distill` trains a student on a teacher's embeddings"
         )
-    config = config.with_head(head)
+    config = config_to_learn(options.model, config, head)
     labels = labels_to_learn(
         config,
         task_of(options),

@@ -12,7 +12,7 @@ from ..data.table import Table
 from ..data.teacher_columns import TeacherColumn, teacher_column_of
 from ..distill.given import Given
 from ..distill.sources import Teachers
-from ..models.auto import AutoConfig, head_of, load_model, model_class
+from ..models.auto import AutoConfig, config_to_learn, head_of, load_model, model_class
 from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
 from ..models.head_names import ENCODER, MASKED, SPAN
@@ -168,7 +168,7 @@ class GivenParts:
         return load_model(
             options.student,
             head=self._head,
-            id2label=self._labels(stored.with_head(self._head)),
+            id2label=self._labels(config_to_learn(options.student, stored, self._head)),
             problem_type=options.problem_type,
             ignore_mismatched_sizes=options.ignore_mismatched_sizes,
             seed=self.args.seed,

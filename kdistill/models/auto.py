@@ -22,7 +22,7 @@ from .heads import Encoder, MaskedLanguageModel, QuestionAnswerer, SequenceClass
 from .loading import RandomWeights
 from .model import Model
 from .registry import ARCHITECTURES
-from .sentence_files import OPTIONAL_FILES, has_sentence_files
+from .sentence_files import OPTIONAL_FILES, config_in, head_in
 
 _Kind = TypeVar("_Kind", bound=Model)
 
@@ -59,14 +59,14 @@ def load_model(
     Raises `ValueError` also for a config.json without `model_type`, which only a class can open.
     """
     directory, content = _found(path_or_id, settings, (CONFIG_FILE,), WEIGHTS_FILES, optional=OPTIONAL_FILES)
-    head = head or _head_in(directory, content, language_models=language_models)
+    head = head or head_in(directory, content, language_models=language_models)
     return model_class(content, head).from_pretrained(directory, **settings)
 
 
 def answering_class(directory: str | os.PathLike[str]) -> type[Model]:
     """Return the class as which `load_model` loads a directory whose model is to answer, language models included."""
     found, content = _found(directory, {}, (CONFIG_FILE,), optional=OPTIONAL_FILES)
-    return model_class(content, _head_in(found, content, language_models=True))
+    return model_class(content, head_in(found, content, language_models=True))
 
 
 def head_of(path_or_id: str | os.PathLike[str], *, language_models: bool = False, **location: Any) -> str | None:
@@ -78,14 +78,13 @@ def head_of(path_or_id: str | os.PathLike[str], *, language_models: bool = False
         location: where the files are, see `hub.resolve`.
     """
     directory, content = _found(path_or_id, location, (CONFIG_FILE,), optional=OPTIONAL_FILES)
-    return _head_in(directory, content, language_models=language_models)
+    return head_in(directory, content, language_models=language_models)
 
 
-def _head_in(directory: Path, content: Mapping[str, Any], *, language_models: bool) -> str | None:
-    """Return the head that the files of a checkpoint give it; None: none."""
-    if named_head(content) is None and has_sentence_files(directory):
-        return ENCODER  # also of a language model, such as all-mpnet-base-v2 calls itself
-    return named_head(content, language_models=language_models)
+def config_to_learn(path_or_id: str | os.PathLike[str], config: Config, head: str) -> Config:
+    """Return the configuration of a checkpoint as that with which `load_model` begins a model with this head."""
+    directory, _ = _found(path_or_id, {}, (CONFIG_FILE,), optional=OPTIONAL_FILES)
+    return config_in(directory, config, head)
 
 
 def load_trained(path_or_id: str | os.PathLike[str], **settings: Any) -> Model:

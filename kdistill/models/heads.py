@@ -37,7 +37,7 @@ from .outputs import (
 )
 from .parameters import Flat
 from .pooling import pooling_of
-from .sentence_files import OPTIONAL_FILES, config_of_sentences, write_sentence_files
+from .sentence_files import OPTIONAL_FILES, config_in, config_of_sentences, write_sentence_files
 from .transformers_names import CALL
 
 
@@ -238,7 +238,7 @@ class Encoder(_Called):
         needed = [WEIGHTS_FILES] if config is not None else [(CONFIG_FILE,), WEIGHTS_FILES]
         directory = resolve(path_or_id, needed, OPTIONAL_FILES, **take_location(keywords))
         if config is None:
-            config = cls.architecture.config.from_pretrained(directory)
+            config = config_in(directory, cls.architecture.config.from_pretrained(directory), cls.head)
         cls._check_own(config)
         config = config_of_sentences(directory, config)
         config = config.with_pooling(pooling_of(config.pooling, pooling, normalize))

@@ -49,6 +49,7 @@ from .loading import check_sizes_of_weights, load_parameters
 from .packed import PackedFilling, bytes_packed_alone, bytes_without_products, is_product
 from .parameters import Flat, IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
 from .quantization import Quantization, read_quantization
+from .sentence_files import config_in
 from .shown import as_html, in_one_line
 from .transformers_names import ATTRIBUTES
 from .vocabularies import common_tokens
@@ -218,7 +219,7 @@ class Model:
             cls._check_own(config)
         needed = [WEIGHTS_FILES] if config is not None else [(CONFIG_FILE,), WEIGHTS_FILES]
         directory = resolve(path_or_id, needed, **where)
-        stored = kind.from_pretrained(directory) if config is None else config
+        stored = config_in(directory, kind.from_pretrained(directory), cls.head) if config is None else config
         named = {
             "num_labels": num_labels,
             "id2label": id2label,

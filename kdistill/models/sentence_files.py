@@ -18,6 +18,7 @@ from ..system.callers import level_outside
 from ..system.files import read_json_object, write_json
 from ..system.names import listing
 from .configuration import Config
+from .head_names import ENCODER, named_head
 from .pooling import CLS, MEAN, PICKS, Pooling
 
 POOLING_FOLDER, NORMALIZE_FOLDER = "1_Pooling", "2_Normalize"
@@ -58,6 +59,29 @@ class SentenceFiles(NamedTuple):
 def has_sentence_files(directory: Path) -> bool:
     """Return whether a model's directory is one of sentence-transformers."""
     return _root(directory) is not None
+
+
+def head_in(directory: Path, content: Mapping[str, Any], *, language_models: bool = False) -> str | None:
+    """Return the head that the files of a checkpoint give it; None: none.
+
+    Args:
+        directory: where they are.
+        content: its config.json, parsed.
+        language_models: as in `head_names.named_head`.
+    """
+    if named_head(content) is None and has_sentence_files(directory):
+        return ENCODER  # also of a language model, such as all-mpnet-base-v2 calls itself
+    return named_head(content, language_models=language_models)
+
+
+def config_in(directory: Path, config: Config, head: str) -> Config:
+    """Return the configuration that a directory states as that of a model with this head.
+
+    Where the checkpoint has another head, the columns that it was trained on are those of another task.
+    """
+    if head_in(directory, read_json_object(directory / _CONFIG)) not in (None, head):
+        config = config.with_trained(config.trained_with.without_columns())
+    return config.with_head(head)
 
 
 def read_sentence_files(directory: Path) -> SentenceFiles | None:

@@ -46,6 +46,10 @@ class TrainedWith:
         """Return a copy with another threshold, None for none, and the rows that it was chosen on."""
         return replace(self, threshold=threshold, threshold_rows=rows)
 
+    def without_columns(self) -> Self:
+        """Return a copy that states no columns."""
+        return replace(self, text_column=None, text_pair_column=None, label_column=None)
+
     def given(self) -> dict[str, Any]:
         """Return the attributes that are not None."""
         return {name: value for name, value in asdict(self).items() if value is not None}

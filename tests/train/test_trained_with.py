@@ -144,6 +144,43 @@ def test_a_command_warns_once_of_a_teacher_that_differs(tmp_path: Path, capsys: 
     assert said.count("student was trained with max_length 7 and the teacher with 9") == 1
 
 
+COLUMNS = {"text_column": "sentence1", "text_pair_column": "sentence2", "label_column": "score"}
+
+
+def write_trained(directory: Path, kind: Any, **record: Any) -> Path:
+    """The directory of a model that was trained with this, with a tokenizer; an encoder embeds texts."""
+    tags = {0: "LABEL_0", 1: "LABEL_1"} if kind is kd.BertModel else {0: "O", 1: "B-thing", 2: "I-thing"}
+    model = kind(small_config(id2label=tags, extra={"kdistill": record}), seed=1)
+    (model.with_pooling("mean") if kind is kd.BertModel else model).save_pretrained(directory)
+    question_tokenizer(directory)
+    return directory
+
+
+@pytest.mark.filterwarnings("ignore:.*initialised at random", "ignore:.*tensors that this model does not use")
+def test_the_columns_of_another_task_are_not_kept(tmp_path: Path) -> None:
+    embedder = write_trained(tmp_path / "embedder", kd.BertModel, max_length=9, **COLUMNS)
+    assert kd.AutoModel.from_pretrained(embedder).config.trained_with.given() == {"max_length": 9, **COLUMNS}
+    assert kd.AutoConfig.from_pretrained(embedder).trained_with.given() == {"max_length": 9, **COLUMNS}
+    for auto in (kd.AutoModelForTokenClassification, kd.AutoModelForSequenceClassification):
+        assert auto.from_pretrained(embedder).config.trained_with.given() == {"max_length": 9}
+    language_model = write_trained(tmp_path / "lm", kd.BertForMaskedLM, text_column="review")  # it begins any task
+    begun = kd.AutoModelForSequenceClassification.from_pretrained(language_model)
+    assert begun.config.trained_with.given() == {"text_column": "review"}
+
+
+def test_an_embedder_that_begins_to_tag_reads_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    student = write_trained(tmp_path / "student", kd.BertModel, **COLUMNS)
+    columns = {"text_column": "tokens", "label_column": "tags"}
+    teacher = write_trained(tmp_path / "teacher", kd.BertForTokenClassification, **columns)
+    rows = [{"tokens": ["good", "film"], "tags": ["O", "B-thing"], "sentence1": ["bad"], "score": ["O"]}] * 8
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for command in (["distill", "--teacher", teacher, "--student"], ["finetune", "--model"]):
+        words = [*command, student, "--train", tmp_path / "rows.jsonl", "--output-dir", tmp_path / command[0]]
+        _, said = figures(capsys, *words, *QUICK)
+        assert "was trained" not in said
+        assert {name: of for name, of in record(tmp_path / command[0]).items() if "column" in name} == columns
+
+
 def test_a_trainer_of_a_saved_model_cuts_as_its_training(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
     tokenizer, rows = kd.AutoTokenizer.from_pretrained(tmp_path), write_rows(tmp_path / "rows.tsv", 20)
