@@ -7,8 +7,8 @@ from dataclasses import fields
 from typing import Any
 
 from ..exporters.export import export as write
-from ..models.configuration import read_config
-from ..models.head_names import ENCODER, named_head
+from ..models.auto import head_of
+from ..models.head_names import ENCODER
 from ..train.arguments import TrainingArguments
 from ..train.without_effect import warn_of_arguments_of_other_heads
 from .data_files import FORMAT
@@ -38,7 +38,7 @@ def _rows_of(options: Namespace) -> dict[str, Any]:
             name = given.replace("_", "-")
             raise ValueError(f"--{name} is given, and --data, whose rows it is about, is not; expected --data FILE")
         return {}
-    head = named_head(read_config(options.model), language_models=True) or ENCODER
+    head = head_of(options.model, language_models=True) or ENCODER
     args = read_arguments(TrainingArguments, options)
     warn_of_arguments_of_other_heads(args, head, stacklevel=1)
     return {

@@ -13,9 +13,8 @@ from ..compress.prune import prune as pruned
 from ..data.files import DataFile, is_plain_text
 from ..data.patterns import matching_paths
 from ..hub import public_name
-from ..models.auto import AutoConfig
-from ..models.configuration import read_config
-from ..models.head_names import ENCODER, TOKEN, named_head
+from ..models.auto import AutoConfig, head_of
+from ..models.head_names import ENCODER, TOKEN
 from ..system.output import check_new_directory
 from ..train.arguments import DistillationTrainingArguments
 from ..train.chosen_defaults import check_layers
@@ -37,7 +36,7 @@ def prune(options: Namespace) -> Figures:
     args = read_arguments(DistillationTrainingArguments, options)
     if options.rounds is not None:
         check_layers(args, new=False)
-    head = named_head(read_config(options.model), language_models=True) or ENCODER
+    head = head_of(options.model, language_models=True) or ENCODER
     warn_of_arguments_of_other_heads(args, head, stacklevel=1)
     words, data = options.vocabulary_from, rows_file(options.data, options, head)
     layers = options.first_layers if options.layers is None else _numbers(options.layers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,18 @@ def test_an_encoder_without_a_pooling_takes_the_mean(
     )
     report = ["report", "--model", str(tmp_path / "x"), "--json"]
     assert main(report) == 0
+
+
+def test_an_embedder_that_is_called_a_language_model_embeds_texts(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As all-mpnet-base-v2 is: the files of sentence-transformers tell what it does."""
+    shutil.copytree(files / "teacher", tmp_path / "called")
+    content = json.loads((tmp_path / "called/config.json").read_text())
+    (tmp_path / "called/config.json").write_text(json.dumps(content | {"architectures": ["BertForMaskedLM"]}))
+    on = ["--model", str(tmp_path / "called"), "--data", str(files / "train.tsv"), "--doc-stride", "2"]
+    assert main(["prune", *on, "--vocabulary", "--output", str(tmp_path / "pruned")]) == 0
+    assert "the model is one for feature-extraction, and only models for" in " ".join(capsys.readouterr().err.split())
 
 
 def test_bench_measures_embeddings_by_the_scores_of_pairs(
