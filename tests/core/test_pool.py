@@ -26,6 +26,7 @@ from kdistill import _core
 from kdistill.data.batch import Batch
 from kdistill.losses.labels import cross_entropy
 from kdistill.models.classes import BertForSequenceClassification
+from kdistill.models.parameters import TensorViews
 from kdistill.system.threads import get_num_threads, set_num_threads
 from kdistill.train.optim import AdamW, clip_grad_norm_
 
@@ -155,6 +156,49 @@ def test_fork_waits_for_passes_of_other_threads() -> None:
         done.set()
         thread.join(PATIENCE)
     assert results == [expected] * 4
+
+
+def answer_of_child(work: Callable[[], bytes]) -> bytes:
+    """Return what a child that is forked here, wherever another thread or this one is in the core, makes of `work`."""
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writes, work())
+        finally:
+            os._exit(0)
+    os.close(writes)
+    with os.fdopen(reads, "rb") as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    return answer
+
+
+def test_a_child_that_is_forked_during_a_step_has_the_whole_step() -> None:
+    """Its parameters have moved, so the step is counted, and products have the weights of after it."""
+    sizes = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 4096, "num_hidden_layers": 2}
+    model = wide_model(**sizes)
+    optimizer = AdamW(model)
+    model.forward([[1, 2, 3]], train=True)
+    model.backward(random_dlogits(model, 1))
+    optimizer.step()
+    model.forward([[1, 2, 3]])  # packs the weights
+    early = TensorViews(model.flat_parameters, model.layout)["bert.embeddings.position_embeddings.weight"]
+    before = early[0, 0]
+
+    def look() -> bytes:
+        logits = model.forward([[1, 2, 3]])
+        model.release()
+        same = np.array_equal(model.forward([[1, 2, 3]]), logits)
+        return bytes([optimizer.steps_done, same])
+
+    thread = threading.Thread(target=optimizer.step)
+    thread.start()
+    while early[0, 0] == before and thread.is_alive():
+        pass
+    answer = answer_of_child(look)
+    thread.join(PATIENCE)
+    assert answer == bytes([2, True])
 
 
 LOADED_TWICE = """
