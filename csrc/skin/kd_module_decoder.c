@@ -80,12 +80,13 @@ static void decoder_slice(void *context, kd_team *team, ptrdiff_t from, ptrdiff_
 }
 
 /* All blocks, with the phases that go back if the run trains. 0, or -1 with an exception. */
-static int do_blocks(kd_decoder *decoder, int threads)
+static int do_blocks(kd_model_object *o, kd_decoder *decoder, int threads)
 {
     const int train = decoder->student->pass.mode == KD_TRAIN;
     while (kd_decoder_next(decoder))
         for (int phase = 0; phase < (train ? KD_DECODER_PHASES : KD_DECODER_FEATURES); phase++) {
             decoder_work work = {decoder, (kd_decoder_phase)phase};
+            o->adding |= phase == KD_DECODER_WEIGHTS;
             const double cost = kd_decoder_item_cost(decoder, work.phase);
             const ptrdiff_t step = kd_max(threads, (ptrdiff_t)(KD_SLICE_FLOPS * threads / cost));
             if (kd_object_do_slices(decoder_slice, &work, kd_decoder_items(decoder, work.phase), step, threads) < 0)
@@ -101,7 +102,7 @@ static int compute(kd_model_object *o, kd_decoder *decoder, kd_loss_result *resu
     const int train = decoder->student->pass.mode == KD_TRAIN;
     if (train)
         kd_object_touch(o, &decoder->student->pass.batch);
-    int failed = do_blocks(decoder, threads) < 0;
+    int failed = do_blocks(o, decoder, threads) < 0;
     if (!failed) {
         *result = kd_decoder_result(decoder);
         if (train && result->not_finite == 0)

@@ -161,12 +161,13 @@ static int pack_if_stale(kd_model_object *o, int threads)
     o->model.packed = kd_aligned(o->packed);
     kd_model_bind(&o->model);
     const ptrdiff_t items = o->model.sizes.count, slices = kd_ceil_div(bytes, KD_SLICE_BYTES);
-    if (!o->stale)
+    const unsigned version = o->version; /* another thread may touch() the parameters meanwhile */
+    if (o->packed_version == version)
         return 0;
-    o->stale = 0; /* before: another thread may touch() the parameters meanwhile */
-    const int failed = kd_object_do_slices(pack_slice, &o->model, items, kd_ceil_div(items, slices), threads) < 0;
-    o->stale |= failed;
-    return failed ? -1 : 0;
+    if (kd_object_do_slices(pack_slice, &o->model, items, kd_ceil_div(items, slices), threads) < 0)
+        return -1;
+    o->packed_version = version; /* only now: a child forked between two slices packs again */
+    return 0;
 }
 
 /* Makes the workspace at least `bytes` large, by asking Python for a larger one: it knows what memory is left. */
@@ -294,13 +295,16 @@ PyObject *kd_py_forward(PyObject *self, PyObject *args, PyObject *keywords)
  * interrupted, it leaves nothing half-added but gives the whole effective batch up. */
 int kd_go_back(kd_model_object *o, kd_run *run, int threads)
 {
-    if (do_phase(run, KD_PHASE_HEAD_BACK, threads) < 0 || do_phase(run, KD_PHASE_LAYERS_BACK, threads) < 0)
-        return -1;
-    kd_object_touch(o, &run->pass.batch);
-    if (do_phase(run, KD_PHASE_WEIGHTS, threads) == 0)
-        return 0;
-    kd_object_forget_gradients(o);
-    return -1;
+    int failed = do_phase(run, KD_PHASE_HEAD_BACK, threads) < 0 || do_phase(run, KD_PHASE_LAYERS_BACK, threads) < 0;
+    if (!failed) {
+        kd_object_touch(o, &run->pass.batch);
+        o->adding = 1;
+        failed = do_phase(run, KD_PHASE_WEIGHTS, threads) < 0;
+    }
+    if (failed)
+        kd_object_forget_part(o);
+    o->adding = 0;
+    return failed ? -1 : 0;
 }
 
 /* Copies the gradients of the outputs to where backward reads them. */

@@ -156,7 +156,7 @@ PyObject *kd_py_adamw_step(PyObject *self, PyObject *args)
                           table.average ? kd_floats(at.average) : NULL};
         /* Before the GIL is released, as a fork of another thread may come between the step's end and its return. */
         table.done[o->model.encoder.V] = (int32_t)at.t;
-        o->stale = 1;
+        o->version++;
         Py_BEGIN_ALLOW_THREADS
         kd_adamw_update(o->model.arithmetic.kernels, &adamw, team);
         kd_deferred_update(o->model.arithmetic.kernels, &table, PyArray_DATA(o->touched), o->touched_count, team);

@@ -106,7 +106,7 @@ static int model_init(PyObject *self, PyObject *args, PyObject *keywords)
     if (failed)
         return -1;
     o->new_workspace = Py_NewRef(workspace);
-    o->stale = 1;
+    o->version = 1;
     return 0;
 }
 
@@ -149,18 +149,20 @@ static PyObject *model_pack(PyObject *self, PyObject *args)
         return NULL;
     if (!o->packed)
         o->packed = kd_new_bytes((size_t)o->model.sizes.packed);
-    if (o->packed) {
+    kd_team *team = o->packed ? kd_open_team(1) : NULL; /* for which another thread's fork waits */
+    if (team) {
         o->model.packed = kd_aligned(o->packed);
         o->only_packed = 1;
-        o->stale = 0;
+        o->packed_version = o->version;
         Py_INCREF(object);
         Py_BEGIN_ALLOW_THREADS
         kd_model_pack_tensor(&o->model, t, kd_floats(values));
+        kd_pool_close(team);
         Py_END_ALLOW_THREADS
         Py_DECREF(object);
     }
     o->busy = 0;
-    return o->packed ? Py_NewRef(Py_None) : NULL;
+    return team ? Py_NewRef(Py_None) : NULL;
 }
 
 /* Takes word embeddings in int8, which passes read from then on; like the parameters they stay the caller's. */
@@ -195,7 +197,7 @@ static PyObject *model_touch(PyObject *self, PyObject *unused)
 {
     kd_model_object *o = (kd_model_object *)self;
     (void)unused;
-    o->stale = !o->only_packed;
+    o->version += !o->only_packed;
     Py_RETURN_NONE;
 }
 
@@ -209,7 +211,7 @@ static PyObject *model_release(PyObject *self, PyObject *unused)
     Py_CLEAR(o->workspace);
     if (!o->only_packed) {
         Py_CLEAR(o->packed);
-        o->stale = 1;
+        o->version++;
     }
     o->busy = 0;
     Py_RETURN_NONE;

@@ -14,6 +14,7 @@ int kd_object_enter(kd_model_object *o)
         return -1;
     }
     o->busy = getpid();
+    kd_object_forget_part(o);
     return 0;
 }
 
@@ -79,4 +80,11 @@ void kd_object_forget_gradients(kd_model_object *o)
         memset(g.table + g.ids[i] * g.C, 0, (size_t)g.C * sizeof(float));
     memset(g.dense, 0, (size_t)g.dense_size * sizeof(float));
     kd_object_forget_touched(o);
+    o->adding = 0;
+}
+
+void kd_object_forget_part(kd_model_object *o)
+{
+    if (o->adding)
+        kd_object_forget_gradients(o);
 }

@@ -19,7 +19,9 @@ typedef struct kd_model_object {
     kd_run *run;             /* a training run that waits for backward, or NULL */
     pid_t busy;              /* the process whose call is running with the GIL released, or 0: a child forked
                               * meanwhile is not that process */
-    int stale;               /* parameters changed since they were packed */
+    unsigned version;        /* of the parameters, counted with their changes */
+    unsigned packed_version; /* of those that were last packed whole */
+    int adding;              /* a call is adding to the gradients: a child forked meanwhile has a part of them */
     int only_packed;         /* the packed weights are the only copy */
     PyArrayObject *word_integers, *word_scales; /* of word embeddings in int8: int8 (V, E), float32 (V, 1); or NULL */
     /* Training: which rows of the word embeddings have a gradient. */
@@ -29,8 +31,9 @@ typedef struct kd_model_object {
     ptrdiff_t segment_count;
 } kd_model_object;
 
-/* One call at a time: a second Python thread gets an exception, not garbage. 0, or -1 with a RuntimeError; after 0,
- * `busy` is to be reset. */
+/* One call at a time: a second Python thread gets an exception, not garbage. A child that was forked while another thread
+ * was adding to the gradients gets zeros for the part that it has. 0, or -1 with a RuntimeError; after 0, `busy` is to
+ * be reset. */
 int kd_object_enter(kd_model_object *o);
 
 /* Items from .. to - 1 of work that is done in slices. */
@@ -52,7 +55,9 @@ void kd_object_touch(kd_model_object *o, const kd_batch *batch);
 /* Every row of the word embeddings' gradient is 0. */
 void kd_object_forget_touched(kd_model_object *o);
 
-/* Sets all gradients to 0 when nothing may fail: with the thread that calls. */
+/* Sets all gradients to 0 when nothing may fail: with the thread that calls. kd_object_forget_part does so if some call
+ * has added a part of its own. */
 void kd_object_forget_gradients(kd_model_object *o);
+void kd_object_forget_part(kd_model_object *o);
 
 #endif

@@ -176,7 +176,7 @@ def answer_of_child(work: Callable[[], bytes]) -> bytes:
 
 def test_a_child_that_is_forked_during_a_step_has_the_whole_step() -> None:
     """Its parameters have moved, so the step is counted, and products have the weights of after it."""
-    sizes = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 4096, "num_hidden_layers": 2}
+    sizes = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 4096, "num_hidden_layers": 4}
     model = wide_model(**sizes)
     optimizer = AdamW(model)
     model.forward([[1, 2, 3]], train=True)
@@ -199,6 +199,29 @@ def test_a_child_that_is_forked_during_a_step_has_the_whole_step() -> None:
     answer = answer_of_child(look)
     thread.join(PATIENCE)
     assert answer == bytes([2, True])
+
+
+def test_a_child_that_is_forked_while_a_tensor_is_packed_has_all_of_it() -> None:
+    """The packed weights are its only copy, so it could not pack them again."""
+    sizes = {"hidden_size": 1024, "num_attention_heads": 8, "intermediate_size": 8192, "num_hidden_layers": 1}
+    model = wide_model(**sizes)
+    name = "bert.encoder.layer.0.intermediate.dense.weight"
+    index = [tensor.name for tensor in model.layout].index(name)
+    values = TensorViews(model.flat_parameters, model.layout)[name].copy()
+    core = model.freeze().core
+    expected = model.forward([[1, 2, 3]]).tobytes()
+    core.pack(index, np.zeros_like(values))
+    assert model.forward([[1, 2, 3]]).tobytes() != expected
+    thread = threading.Thread(target=core.pack, args=(index, values))
+    thread.start()
+    try:
+        while thread.is_alive():
+            core.release()
+    except RuntimeError:  # it is in use
+        pass
+    answer = answer_of_child(lambda: model.forward([[1, 2, 3]]).tobytes())
+    thread.join(PATIENCE)
+    assert answer == expected
 
 
 LOADED_TWICE = """
@@ -331,6 +354,53 @@ def test_a_signal_is_answered_while_weights_are_packed() -> None:
     logits = model.forward([[1]])
     model.release()
     np.testing.assert_array_equal(model.forward([[1]]), logits)  # packed in one go
+
+
+def in_children(work: Callable[[], bytes], answers: list[bytes], most: int = 2) -> Callable[[], None]:
+    """A handler that forks a child where a call is between two slices, and keeps what the child makes of `work`."""
+
+    begun = itertools.count()  # a tick may come while a child answers
+
+    def fork() -> None:
+        if next(begun) < most:
+            answers.append(answer_of_child(work))
+
+    return fork
+
+
+def test_a_child_that_is_forked_while_weights_are_packed_packs_them_again() -> None:
+    sizes = {"hidden_size": 1024, "num_attention_heads": 8, "intermediate_size": 4096, "num_hidden_layers": 2}
+    model = wide_model(**sizes)
+    set_num_threads(1)
+    expected = model.forward([[1]])
+    model.release()
+    answers: list[bytes] = []
+    with on_every_tick(in_children(lambda: model.forward([[1]]).tobytes(), answers)):
+        found = model.forward([[1]])
+    assert answers
+    assert set(answers) == {expected.tobytes()}
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_child_that_is_forked_while_gradients_are_added_up_has_none_of_them() -> None:
+    """It would never get the rest; its own next ones are whole, and so are its parent's."""
+    model, _, dlogits = long_case()
+    batch, dlogits = batch_of(*random_rows([40] * 50, model.config)), dlogits[:50]
+    expected = gradient(model, batch, dlogits)
+    small = gradient(model, *(few := (batch_of(*random_rows([3, 1], model.config)), dlogits[:2])))
+    model.zero_grad()
+    model.forward(batch, train=True)
+
+    def work() -> bytes:
+        norm = clip_grad_norm_(model, 1.0)
+        return bytes([norm == 0, np.array_equal(gradient(model, *few), small)])
+
+    answers: list[bytes] = []
+    fork = in_children(work, answers, most=1)
+    with on_every_tick(lambda: fork() if model.flat_gradients.any() else None):
+        model.backward(dlogits)
+    assert answers == [bytes([True, True])]
+    np.testing.assert_array_equal(model.flat_gradients, expected)
 
 
 def test_a_signal_is_answered_while_rows_catch_up() -> None:
