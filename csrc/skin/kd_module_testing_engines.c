@@ -104,8 +104,10 @@ static PyObject *py_engine_product(PyObject *module, PyObject *args)
         (next != Py_None && !(product.next = operand_in(next, "next", engine->operand_bytes(M, N), 1))) ||
         kd_test_finish(&product, bias, activation, slope) < 0)
         return NULL;
-    if (threads < 1 || (threads > 1 && product.slope)) {
-        PyErr_SetString(PyExc_ValueError, "threads must be positive, and 1 with a slope");
+    if (kd_check_threads(threads) < 0)
+        return NULL;
+    if (threads > 1 && product.slope) {
+        PyErr_Format(PyExc_ValueError, "threads is %d; expected 1 with a slope", threads);
         return NULL;
     }
     kd_team *team = threads > 1 ? kd_open_team(threads) : NULL;

@@ -436,6 +436,9 @@ def test_engines_and_operands_that_do_not_fit() -> None:
         engine.outer(c, w, w, 2, 3)
     with pytest.raises(ValueError, match=r"c, a and b do not hold \(M, N\), \(K, M\) and \(K, N\)"):
         Engine("bfloat16", "plain").outer(c, w, w, 2, 4)
+    for threads in (0, 257):
+        with pytest.raises(ValueError, match=f"threads is {threads}; expected 1 to 256"):
+            engine.multiply(c, left, right, 5, threads=threads)
     with pytest.raises(ValueError, match="K must be positive"):
         engine.multiply(c, left, right, 0)
     with pytest.raises(ValueError, match="bias has the wrong shape"):
