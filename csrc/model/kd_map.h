@@ -80,6 +80,7 @@ typedef struct kd_run {
     kd_pick pick;           /* the head's, but KD_PICK_ALL for one that is to read listed rows and was given none */
     int last_picked;        /* the last layer is computed for the picked rows alone */
     ptrdiff_t R, longest;   /* rows of the largest item, tokens of the longest sequence */
+    double squares;         /* the sum of the squares of the sequences' lengths */
     ptrdiff_t chunks;       /* chunk c is sequences chunk[c] .. chunk[c + 1] - 1 */
     ptrdiff_t stage_layers; /* an item takes one chunk through so many layers, the last stage perhaps fewer */
     int64_t *chunk;
@@ -121,6 +122,12 @@ ptrdiff_t kd_map_picked_rows(const kd_run *run); /* of a head's item that picks 
 ptrdiff_t kd_map_full_layers(const kd_run *run); /* that are computed for all tokens */
 ptrdiff_t kd_map_head_items(const kd_run *run);
 ptrdiff_t kd_map_partial_rows(const kd_run *run);
+
+/* Roughly the floating-point operations of a layer for one token, attention included, and of a picked last layer's
+ * attention for one row; on average over layers and sequences. */
+double kd_map_token_flops(const kd_run *run);
+double kd_map_picked_flops(const kd_run *run);
+
 kd_span kd_map_chunk_span(const kd_run *run, ptrdiff_t chunk);
 kd_span kd_map_head_span(const kd_run *run, ptrdiff_t item);
 

@@ -25,11 +25,33 @@ static ptrdiff_t chunk_tokens(const kd_model *model, kd_mode mode)
     return tokens > (double)most ? most : kd_max(LEAST_CHUNK, (ptrdiff_t)tokens);
 }
 
+/* Of attention for one query of all heads: two products of `width` numbers with each of so many keys, and the softmax. */
+static double attention_flops(const kd_run *run, double width, double keys)
+{
+    enum { SCORE_FLOPS = 100 }; /* of one score, roughly: an exponential */
+    const kd_encoder_config *c = &run->model->encoder;
+    const double heads = (double)kd_encoder_heads_before(c, c->L) / (double)c->L;
+    return heads * (4 * width + SCORE_FLOPS) * keys;
+}
+
+/* Keys of a sequence, on average over the tokens. */
+static double mean_keys(const kd_run *run) { return run->squares / (double)run->pass.batch.N; }
+
+double kd_map_token_flops(const kd_run *run)
+{
+    return kd_model_mean_flops(run->model) + attention_flops(run, (double)run->model->encoder.D, mean_keys(run));
+}
+
+double kd_map_picked_flops(const kd_run *run)
+{
+    return attention_flops(run, (double)run->model->encoder.C, mean_keys(run));
+}
+
 /* Layers that one item does. */
 static ptrdiff_t stage_layers(const kd_run *run)
 {
     const ptrdiff_t L = run->model->encoder.L;
-    double layers = MOST_FLOPS / ((double)run->R * kd_model_mean_flops(run->model));
+    double layers = MOST_FLOPS / ((double)run->R * kd_map_token_flops(run));
     return run->pass.mode == KD_TRAIN || layers > (double)L ? L : kd_max(1, (ptrdiff_t)layers);
 }
 
@@ -79,6 +101,7 @@ void kd_map_cut(kd_run *run, int64_t *chunk)
     run->chunks = 0;
     run->R = kd_map_picked_rows(run);
     run->longest = 1;
+    run->squares = 0;
     for (ptrdiff_t b0 = 0, b1; b0 < batch->B; b0 = b1) {
         b1 = chunk_end(batch, b0, count);
         if (chunk) {
@@ -87,8 +110,11 @@ void kd_map_cut(kd_run *run, int64_t *chunk)
         }
         run->chunks++;
         run->R = kd_max(run->R, tokens_of(batch, b0, b1));
-        for (ptrdiff_t b = b0; b < b1; b++)
-            run->longest = kd_max(run->longest, tokens_of(batch, b, b + 1));
+        for (ptrdiff_t b = b0; b < b1; b++) {
+            const ptrdiff_t tokens = tokens_of(batch, b, b + 1);
+            run->longest = kd_max(run->longest, tokens);
+            run->squares += (double)tokens * (double)tokens;
+        }
     }
     run->stage_layers = stage_layers(run);
 }

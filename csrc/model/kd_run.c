@@ -169,12 +169,13 @@ static double head_row_flops(const kd_run *run)
     const kd_head_config *head = &run->model->head;
     const double C = (double)run->model->encoder.C, last = kd_model_layer_flops(run->model, run->model->encoder.L - 1);
     const double J = (double)kd_head_width(head, run->model->encoder.C);
-    return 2.0 * J * ((head->dense ? C : 0.0) + (double)head->K) + (run->last_picked ? last : 0.0);
+    return 2.0 * J * ((head->dense ? C : 0.0) + (double)head->K) +
+           (run->last_picked ? last + kd_map_picked_flops(run) : 0.0);
 }
 
 double kd_run_item_cost(const kd_run *run, kd_phase phase)
 {
-    const double layer = kd_model_mean_flops(run->model);
+    const double layer = kd_map_token_flops(run);
     const double tokens = (double)run->pass.batch.N / (double)run->chunks;
     switch (phase) {
     case KD_PHASE_LAYERS: return (double)run->stage_layers * layer * tokens;

@@ -305,6 +305,17 @@ def test_a_signal_is_answered_in_the_middle_of_a_pass() -> None:
     np.testing.assert_array_equal(model.forward([[1, 2, 3]]), small)
 
 
+@pytest.mark.parametrize("pick_all", [True, False], ids=["all rows", "picked rows"])
+def test_a_signal_is_answered_in_the_middle_of_the_attention_of_a_narrow_model(pick_all: bool) -> None:
+    """Its products are few: nearly all that it does is attention."""
+    sizes = {"hidden_size": 16, "num_attention_heads": 4, "intermediate_size": 16, "num_hidden_layers": 2}
+    model = wide_model(**sizes, max_position_embeddings=2048)
+    batch = batch_of(*random_rows([2048] * 16, model.config))
+    set_num_threads(1)
+    with on_every_tick(after_the_second_tick()), pytest.raises(InterruptedError):
+        model.forward(batch, **({"taps": [("hidden", 2)]} if pick_all else {}))
+
+
 def test_a_signal_is_answered_while_gradients_are_added_up() -> None:
     """Gradients added before are given up too: all are zero, and the next effective batch is whole."""
     model, batch, dlogits = long_case()
