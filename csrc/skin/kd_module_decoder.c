@@ -83,7 +83,9 @@ static void decoder_slice(void *context, kd_team *team, ptrdiff_t from, ptrdiff_
 static int do_blocks(kd_model_object *o, kd_decoder *decoder, int threads)
 {
     const int train = decoder->student->pass.mode == KD_TRAIN;
-    while (kd_decoder_next(decoder))
+    while (kd_decoder_next(decoder)) {
+        if (PyErr_CheckSignals() < 0) /* each phase of a small block is one slice */
+            return -1;
         for (int phase = 0; phase < (train ? KD_DECODER_PHASES : KD_DECODER_FEATURES); phase++) {
             decoder_work work = {decoder, (kd_decoder_phase)phase};
             o->adding |= phase == KD_DECODER_WEIGHTS;
@@ -92,6 +94,7 @@ static int do_blocks(kd_model_object *o, kd_decoder *decoder, int threads)
             if (kd_object_do_slices(decoder_slice, &work, kd_decoder_items(decoder, work.phase), step, threads) < 0)
                 return -1;
         }
+    }
     return 0;
 }
 

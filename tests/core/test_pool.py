@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.bert_cases import SMALL, batch_of, gradient, random_dlogits, random_rows, wide_model
+from support.bert_cases import SMALL, batch_of, gradient, random_dlogits, random_rows, wide_config, wide_model
 
 from kdistill import _core
 from kdistill.data.batch import Batch
 from kdistill.losses.labels import cross_entropy
-from kdistill.models.classes import BertForSequenceClassification
+from kdistill.models.classes import BertForMaskedLM, BertForSequenceClassification
 from kdistill.models.parameters import TensorViews
 from kdistill.system.threads import get_num_threads, set_num_threads
 from kdistill.train.optim import AdamW, clip_grad_norm_
@@ -445,6 +445,21 @@ def test_a_signal_is_answered_in_the_middle_of_a_loss() -> None:
         cross_entropy(z, y)
     expected = np.log(np.exp(z.astype(np.float64)).sum(axis=1)) - z[:, 0]
     assert cross_entropy(z, y)[0] == pytest.approx(expected.mean(), rel=1e-12)  # the roundings of 3000 sums and terms
+
+
+def words_case(**sizes: int) -> tuple[BertForMaskedLM, Batch, NDArray[np.int64]]:
+    """A language model of one layer, rows of 40 words, and each as its own label."""
+    set_num_threads(1)
+    model = BertForMaskedLM(wide_config(num_hidden_layers=1, num_attention_heads=2, vocab_size=31000, **sizes))
+    batch = batch_of(*random_rows([40] * 40, model.config))
+    return model, batch, batch.ids.astype(np.int64)
+
+
+def test_a_signal_is_answered_between_the_small_blocks_of_a_language_models_loss() -> None:
+    model, batch, labels = words_case(hidden_size=32, intermediate_size=32)
+    computed = model.masked_pass(batch, labels)
+    with on_every_tick(after_the_second_tick()), pytest.raises(InterruptedError):
+        computed.loss()
 
 
 def long_match() -> Callable[[], Any]:
