@@ -17,18 +17,24 @@ static int check_size(const char *name, ptrdiff_t value, ptrdiff_t least)
     return check_range(name, value, least, INT32_MAX);
 }
 
-static int check_rates(const kd_encoder_config *c)
+static int check_rate(const char *name, float rate)
 {
-    const char *const names[] = {"dropout", "attention_dropout", "output_dropout", "feed_forward_dropout"};
-    const float rates[] = {c->p_embedding, c->p_attention, c->p_output, c->p_feed_forward};
-    for (int i = 0; i < 4; i++)
-        if (!(rates[i] >= 0 && rates[i] < 1)) {
-            char found[32];
-            PyOS_snprintf(found, sizeof found, "%g", (double)rates[i]);
-            PyErr_Format(PyExc_ValueError, "%s is %s; expected at least 0 and less than 1", names[i], found);
-            return -1;
-        }
-    return 0;
+    if (rate >= 0 && rate < 1)
+        return 0;
+    char found[32];
+    PyOS_snprintf(found, sizeof found, "%g", (double)rate);
+    PyErr_Format(PyExc_ValueError, "%s is %s; expected at least 0 and less than 1", name, found);
+    return -1;
+}
+
+static int check_eps(float eps)
+{
+    if (eps >= 0 && isfinite(eps))
+        return 0;
+    char found[32];
+    PyOS_snprintf(found, sizeof found, "%g", (double)eps);
+    PyErr_Format(PyExc_ValueError, "eps is %s; expected a finite number of at least 0", found);
+    return -1;
 }
 
 /* ((heads, feed-forward), ...), one pair a layer. */
@@ -143,7 +149,9 @@ static int check_encoder(const kd_encoder_config *c)
     if (check_size("hidden", c->C, 1) < 0 || check_size("head_width", c->D, 1) < 0 ||
         check_size("vocabulary", c->V, 1) < 0 || check_size("positions", c->P, 1) < 0 ||
         check_size("types", c->T, 0) < 0 || check_size("first_position", c->first_position, 0) < 0 ||
-        check_size("embedding_width", c->E, 0) < 0 || check_rates(c) < 0)
+        check_size("embedding_width", c->E, 0) < 0 || check_eps(c->eps) < 0 ||
+        check_rate("dropout", c->p_embedding) < 0 || check_rate("attention_dropout", c->p_attention) < 0 ||
+        check_rate("output_dropout", c->p_output) < 0 || check_rate("feed_forward_dropout", c->p_feed_forward) < 0)
         return -1;
     if (c->first_position >= c->P) {
         PyErr_Format(PyExc_ValueError, "first_position is %zd; the model has %zd positions",
@@ -211,7 +219,9 @@ static int parse_head(PyObject *nothing, PyObject *dict, kd_head_config *h)
     const char *pick, *dense;
     if (!PyArg_ParseTupleAndKeywords(nothing, dict, "szffn|pnpp:head", names, &pick, &dense, &h->p_before, &h->p_after,
                                      &h->K, &h->norm, &h->J, &h->tied, &h->unit) ||
-        check_size("outputs", h->K, 0) < 0 || check_size("dense_width", h->J, 0) < 0 || parse_pick(pick, h) < 0)
+        check_size("outputs", h->K, 0) < 0 || check_size("dense_width", h->J, 0) < 0 ||
+        check_rate("dropout_before", h->p_before) < 0 || check_rate("dropout_after", h->p_after) < 0 ||
+        parse_pick(pick, h) < 0)
         return -1;
     if (h->unit && h->K) {
         PyErr_Format(PyExc_ValueError, "unit is True and outputs %zd; expected 0 outputs of a product",
