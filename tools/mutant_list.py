@@ -563,7 +563,7 @@ MUTANTS = [
     Mutant("skin/kd_module_match.c", "n > left / n ? -1 : left - n * n;", "n > left / n ? 0 : left - n * n;"),
     Mutant(
         "skin/kd_module_match.c",
-        "const ptrdiff_t step = slice_of(kd_match_maps_item_cost(match), threads);",
+        "const ptrdiff_t step = kd_slice_step(kd_match_maps_item_cost(match), threads);",
         "const ptrdiff_t step = PTRDIFF_MAX / 2;",
     ),
     Mutant("arithmetic/kd_kernels_divergence.inc", "const vf d = a - b, e", "const vf d = b - a, e"),

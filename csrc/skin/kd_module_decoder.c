@@ -89,8 +89,7 @@ static int do_blocks(kd_model_object *o, kd_decoder *decoder, int threads)
         for (int phase = 0; phase < (train ? KD_DECODER_PHASES : KD_DECODER_FEATURES); phase++) {
             decoder_work work = {decoder, (kd_decoder_phase)phase};
             o->adding |= phase == KD_DECODER_WEIGHTS;
-            const double cost = kd_decoder_item_cost(decoder, work.phase);
-            const ptrdiff_t step = kd_max(threads, (ptrdiff_t)(KD_SLICE_FLOPS * threads / cost));
+            const ptrdiff_t step = kd_slice_step(kd_decoder_item_cost(decoder, work.phase), threads);
             if (kd_object_do_slices(decoder_slice, &work, kd_decoder_items(decoder, work.phase), step, threads) < 0)
                 return -1;
         }

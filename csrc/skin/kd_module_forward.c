@@ -140,11 +140,12 @@ static int do_phase(kd_run *run, kd_phase phase, int threads)
 {
     phase_work work = {run, phase};
     threads = (int)kd_min(threads, run->pass.threads);
-    ptrdiff_t step = (ptrdiff_t)(KD_SLICE_FLOPS * threads / kd_run_item_cost(run, phase));
+    const double cost = kd_run_item_cost(run, phase);
     const int sharers = kd_run_sharers(run, phase, threads);
     if (sharers > 1)
-        return kd_object_do_shared(shared_slice, &work, kd_run_items(run, phase), kd_max(step, 1), sharers);
-    return kd_object_do_slices(phase_slice, &work, kd_run_items(run, phase), kd_max(step, threads), threads);
+        return kd_object_do_shared(shared_slice, &work, kd_run_items(run, phase), kd_slice_step(cost / sharers, 1),
+                                   sharers);
+    return kd_object_do_slices(phase_slice, &work, kd_run_items(run, phase), kd_slice_step(cost, threads), threads);
 }
 
 static void pack_slice(void *context, kd_team *team, ptrdiff_t from, ptrdiff_t to)

@@ -233,8 +233,7 @@ static int catch_up(const kd_model_object *o, const kd_deferred *table, const in
     rows_behind work = {o->model.arithmetic.kernels, table, PyArray_DATA(behind)};
     ptrdiff_t count = kd_deferred_behind(table, PyArray_DATA(behind), ids, PyArray_SIZE(behind));
     double row = OPERATIONS * (double)(table->C * (table->t - table->base));
-    ptrdiff_t step = (ptrdiff_t)(KD_SLICE_FLOPS * threads / kd_max(1, (ptrdiff_t)row));
-    return kd_object_do_slices(catch_up_slice, &work, count, kd_max(step, threads), threads);
+    return kd_object_do_slices(catch_up_slice, &work, count, kd_slice_step(row, threads), threads);
 }
 
 PyObject *kd_py_catch_up(PyObject *self, PyObject *args)

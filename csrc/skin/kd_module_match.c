@@ -39,12 +39,6 @@ static ptrdiff_t first_not_finite(const double *terms, ptrdiff_t n)
     return i;
 }
 
-/* Work per thread between two looks at signals, in items. */
-static ptrdiff_t slice_of(double item_cost, int threads)
-{
-    return kd_max(threads, (ptrdiff_t)(KD_SLICE_FLOPS * threads / item_cost));
-}
-
 /* A new array of floats like `array`, or NULL with an exception. */
 static PyArrayObject *new_like(PyArrayObject *array)
 {
@@ -132,7 +126,7 @@ static int do_rows(kd_match_rows *match, int threads)
 {
     for (int phase = 0; phase < KD_MATCH_PHASES; phase++) {
         rows_work work = {match, (kd_match_phase)phase};
-        const ptrdiff_t step = slice_of(kd_match_rows_item_cost(match, work.phase), threads);
+        const ptrdiff_t step = kd_slice_step(kd_match_rows_item_cost(match, work.phase), threads);
         if (kd_object_do_slices(rows_slice, &work, kd_match_rows_items(match, work.phase), step, threads) < 0)
             return -1;
     }
@@ -290,7 +284,7 @@ static int do_maps(kd_match_maps *match, map_arrays *arrays, int threads)
         return -1;
     arena = kd_arena_over(kd_aligned(arrays->scratch));
     kd_match_maps_place(match, &arena, threads);
-    const ptrdiff_t step = slice_of(kd_match_maps_item_cost(match), threads);
+    const ptrdiff_t step = kd_slice_step(kd_match_maps_item_cost(match), threads);
     return kd_object_do_slices(maps_slice, match, kd_match_maps_items(match), step, threads);
 }
 

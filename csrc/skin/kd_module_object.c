@@ -1,5 +1,6 @@
 #include "skin/kd_module_object.h"
 
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,6 +17,11 @@ int kd_object_enter(kd_model_object *o)
     o->busy = getpid();
     kd_object_forget_part(o);
     return 0;
+}
+
+ptrdiff_t kd_slice_step(double item_cost, int threads)
+{
+    return kd_max(threads, (ptrdiff_t)(KD_SLICE_FLOPS * threads / fmax(item_cost, 1)));
 }
 
 /* A slice of n items wakes min(threads, n) threads, or all of them if `shared`. */

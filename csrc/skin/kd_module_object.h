@@ -39,6 +39,10 @@ int kd_object_enter(kd_model_object *o);
 /* Items from .. to - 1 of work that is done in slices. */
 typedef void (*kd_slice)(void *context, kd_team *team, ptrdiff_t from, ptrdiff_t to);
 
+/* How many items, of so many floating-point operations each, take each of the threads about KD_SLICE_FLOPS: one for each
+ * thread at least. */
+ptrdiff_t kd_slice_step(double item_cost, int threads);
+
 /* Does `items` items, `step` at a time, with the GIL released; between the slices signals are answered. 0, or -1 with
  * an exception. */
 int kd_object_do_slices(kd_slice slice, void *context, ptrdiff_t items, ptrdiff_t step, int threads);
