@@ -3,6 +3,7 @@
 
 #include "learning/kd_match.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,12 +23,13 @@ static int parse_loss(const char *name, const char *(*name_of)(int loss))
     return -1;
 }
 
+/* Without a branch a number: a gradient may be large. */
 static int all_finite(const float *numbers, ptrdiff_t n)
 {
+    int finite = 1;
     for (ptrdiff_t i = 0; i < n; i++)
-        if (!isfinite(numbers[i]))
-            return 0;
-    return 1;
+        finite &= fabsf(numbers[i]) <= FLT_MAX;
+    return finite;
 }
 
 /* The first of `terms` that is not finite, or n. */
@@ -150,6 +152,11 @@ static PyObject *rows_result(const kd_match_rows *match, const row_arrays *array
     const double loss = kd_match_rows_loss(match);
     if (!isfinite(loss))
         return refuse_rows(match);
+    if (match->projection &&
+        (!all_finite(match->dstudent, match->R * match->S) || !all_finite(match->dprojection, match->T * match->S)))
+        return PyErr_Format(
+            PyExc_FloatingPointError,
+            "the gradient of student or of projection is too large for float32; expected smaller numbers");
     return Py_BuildValue("dOO", loss, (PyObject *)arrays->dstudent,
                          arrays->dprojection ? (PyObject *)arrays->dprojection : Py_None);
 }

@@ -258,6 +258,16 @@ def test_numbers_whose_squares_are_too_large() -> None:
         _core.match_rows("mse", huge, -huge, None, 1)
 
 
+def test_gradients_behind_a_projection_that_are_too_large() -> None:
+    """The loss is finite; student and projection in turn have a gradient that is not."""
+    for student, projection in ((1e-8, 3e22), (1e22, 1e-8)):
+        arrays = [
+            np.full(shape, x, np.float32) for shape, x in (((1, 2), student), ((1, 3), 1e17), ((3, 2), projection))
+        ]
+        with pytest.raises(FloatingPointError, match="the gradient of student or of projection is too large"):
+            _core.match_rows("mse", *arrays, 1)
+
+
 GOOD = numbers(1, 6, 4)
 STARTS = starts_of([2, 4])  # of 20 scores a head
 
