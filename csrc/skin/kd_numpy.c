@@ -15,14 +15,21 @@ PyArrayObject *kd_array(PyObject *object, const char *argument, int type, int nd
         return NULL;
     }
     PyArrayObject *array = (PyArrayObject *)object;
-    if (PyArray_TYPE(array) != type) {
+    if (PyArray_TYPE(array) != type && !PyArray_EquivTypenums(PyArray_TYPE(array), type)) { /* int64 has two numbers */
         PyErr_Format(PyExc_TypeError, "%s must be an array of %s, not of %S", argument, names[type],
                      (PyObject *)PyArray_DESCR(array));
         return NULL;
     }
-    if (PyArray_NDIM(array) != ndim || !PyArray_ISCARRAY_RO(array)) {
+    if (PyArray_NDIM(array) != ndim) {
         PyErr_Format(PyExc_ValueError, "%s must be a C-contiguous array with %d dimension(s); it has %d", argument,
                      ndim, PyArray_NDIM(array));
+        return NULL;
+    }
+    if (!PyArray_ISCARRAY_RO(array)) {
+        PyErr_Format(PyExc_ValueError,
+                     "%s is not C-contiguous, aligned and in the byte order of this machine; give "
+                     "np.require(%s, np.%s, 'CA')",
+                     argument, argument, names[type]);
         return NULL;
     }
     return array;

@@ -107,13 +107,20 @@ def test_rows_that_are_refused_while_an_optimizer_moves_words_late(rows: Any, me
         ({"types": np.zeros(6)}, TypeError, "types must be an array of int32, not of float64"),
         ({"starts": np.array([0, 3, 4, 6], np.int32)}, TypeError, "starts must be an array of int64, not of int32"),
         ({"ids": np.zeros((2, 3), np.int32)}, ValueError, "ids must be a C-contiguous array with 1 dimension"),
-        ({"ids": np.zeros(12, np.int32)[::2]}, ValueError, "ids must be a C-contiguous array with 1 dimension"),
+        ({"ids": np.zeros(12, np.int32)[::2]}, ValueError, "ids is not C-contiguous, aligned and in the byte order"),
+        ({"ids": np.zeros(6, ">i4")}, ValueError, "of this machine; give np.require(ids, np.int32, 'CA')"),
         ({"ids": [1, 2, 3, 4, 5, 6]}, TypeError, "ids must be a NumPy array of int32"),
     ],
 )
 def test_batches_packed_by_hand(changes: dict[str, Any], error: type[Exception], message: str) -> None:
     model = filled()
     refused(model, error, message, lambda: model.forward(model_batch()._replace(**changes)))
+
+
+def test_whole_numbers_that_c_calls_long_long_are_int64() -> None:
+    model, batch = filled(), model_batch()
+    expected = model.forward(batch)
+    np.testing.assert_array_equal(model.forward(batch._replace(starts=batch.starts.astype(np.longlong))), expected)
 
 
 def test_backward_needs_a_forward_of_its_own() -> None:

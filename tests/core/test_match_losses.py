@@ -285,7 +285,7 @@ def refused(call: Callable[..., Any], given: dict[str, Any], error: type[Excepti
         ({"threads": 0}, ValueError, "threads is 0; expected 1 to 256"),
         ({"student": GOOD.astype(float)}, TypeError, "student must be an array of float32, not of float64"),
         ({"student": GOOD.ravel()}, ValueError, "student must be a C-contiguous array with 2 dimension(s); it has 1"),
-        ({"teacher": GOOD[:, ::2]}, ValueError, "teacher must be a C-contiguous array with 2 dimension(s)"),
+        ({"teacher": GOOD[:, ::2]}, ValueError, "teacher is not C-contiguous, aligned and in the byte order"),
         ({"teacher": GOOD[:5]}, ValueError, "teacher has 5 rows; expected 6, as student has"),
         ({"student": GOOD[:0]}, ValueError, "student is 0 x 4 and teacher has 4 columns; expected at least one"),
         ({"teacher": numbers(2, 6, 5)}, ValueError, "4 columns and teacher 5; give a projection of 5 x 4"),
