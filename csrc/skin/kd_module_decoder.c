@@ -98,21 +98,22 @@ static int do_blocks(kd_model_object *o, kd_decoder *decoder, int threads)
 }
 
 /* The blocks, and the rest of the way back if the run trains: it gives the whole effective batch up when it is
- * interrupted, or when the loss is not finite. */
+ * interrupted after a block has begun to add, or when the loss is not finite. */
 static int compute(kd_model_object *o, kd_decoder *decoder, kd_loss_result *result, int threads)
 {
     const int train = decoder->student->pass.mode == KD_TRAIN;
     if (train)
         kd_object_touch(o, &decoder->student->pass.batch);
-    int failed = do_blocks(o, decoder, threads) < 0;
-    if (!failed) {
-        *result = kd_decoder_result(decoder);
-        if (train && result->not_finite == 0)
-            return kd_go_back(o, decoder->student, threads);
+    if (do_blocks(o, decoder, threads) < 0) {
+        kd_object_forget_part(o);
+        return -1;
     }
+    *result = kd_decoder_result(decoder);
+    if (train && result->not_finite == 0)
+        return kd_go_back(o, decoder->student, threads);
     if (train)
         kd_object_forget_gradients(o);
-    return failed ? -1 : 0;
+    return 0;
 }
 
 static PyObject *named_rows(const kd_loss_result *result)

@@ -292,8 +292,9 @@ PyObject *kd_py_forward(PyObject *self, PyObject *args, PyObject *keywords)
     return outputs;
 }
 
-/* The first two phases touch no gradient, so an interrupt there leaves them as they were. The last adds them up:
- * interrupted, it leaves nothing half-added but gives the whole effective batch up. */
+/* The first two phases touch no gradient, so an interrupt there leaves them as they were, unless kd_decoder has added a
+ * part before. The last adds them up: interrupted, it leaves nothing half-added but gives the whole effective batch
+ * up. */
 int kd_go_back(kd_model_object *o, kd_run *run, int threads)
 {
     int failed = do_phase(run, KD_PHASE_HEAD_BACK, threads) < 0 || do_phase(run, KD_PHASE_LAYERS_BACK, threads) < 0;

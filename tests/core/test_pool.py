@@ -462,6 +462,17 @@ def test_a_signal_is_answered_between_the_small_blocks_of_a_language_models_loss
         computed.loss()
 
 
+def test_an_interrupted_loss_that_has_added_nothing_leaves_gradients_of_before() -> None:
+    model, batch, labels = words_case(hidden_size=512, intermediate_size=32)  # a block's logits take several slices
+    model.masked_loss([[1, 2, 3]], np.array([4, 5, 6]), train=True)
+    before = model.flat_gradients.copy()
+    assert before.any()
+    computed = model.masked_pass(batch, labels, train=True)
+    with on_every_tick(interrupt), pytest.raises(InterruptedError):
+        computed.loss()
+    np.testing.assert_array_equal(model.flat_gradients, before)
+
+
 def long_match() -> Callable[[], Any]:
     """A loss on rows behind a projection, in several slices."""
     student, teacher = np.random.default_rng(0).standard_normal((2, 4000, 1024)).astype(np.float32)
