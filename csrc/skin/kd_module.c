@@ -203,11 +203,8 @@ static int module_clear(PyObject *module)
 static PyMethodDef module_methods[] = {
     {"layout", kd_py_layout, METH_VARARGS,
      "layout($module, encoder, head, /)\n--\n\n"
-     "Return the layout of a model's flat arrays: (size in floats, [(name, shape, offset, decay), ...]). encoder is a "
-     "dict of layers\n"
-     "((heads, feed_forward), ...), hidden, head_width, vocabulary, positions, types (0: none), first_position,\n"
-     "activation, eps, dropout and attention_dropout; head of pick ('first' or 'all'), dense (the activation of its\n"
-     "dense product, None: no such product), dropout_before, dropout_after and outputs."},
+     "Return the layout of a model's flat arrays: (size in floats, [(name, shape, offset, decay), ...]). What the\n"
+     "dicts encoder and head hold is told in _core/__init__.pyi."},
     {"adamw", kd_py_adamw, METH_VARARGS,
      "adamw($module, p, g, m, v, constants, t, threads, /)\n--\n\n"
      "Do the t-th AdamW step on flat arrays, in place. constants is (lr, beta1, beta2, eps, weight_decay)."},

@@ -116,18 +116,6 @@ static int compute(kd_model_object *o, kd_decoder *decoder, kd_loss_result *resu
     return 0;
 }
 
-static PyObject *named_rows(const kd_loss_result *result)
-{
-    const Py_ssize_t count = (Py_ssize_t)kd_min(result->not_finite, KD_LOSS_ROWS_NAMED);
-    PyObject *rows = PyTuple_New(count);
-    for (Py_ssize_t i = 0; rows && i < count; i++) {
-        PyObject *row = PyLong_FromSsize_t(result->rows[i]);
-        if (!row || PyTuple_SetItem(rows, i, row) < 0)
-            Py_CLEAR(rows);
-    }
-    return rows;
-}
-
 /* What softmax_loss() was called with beside the decoder's settings. */
 typedef struct decoder_arguments {
     PyObject *labels, *scores, *gradients;
@@ -150,7 +138,7 @@ static PyObject *softmax_loss(kd_model_object *o, kd_model_object *teacher, cons
         threads = (int)kd_min(threads, decoder->student->pass.threads);
         o->run = NULL; /* its features may become gradients, so it serves once */
         if (compute(o, decoder, &result, threads) == 0)
-            rows = named_rows(&result);
+            rows = kd_rows_named(result.rows, kd_min(result.not_finite, KD_LOSS_ROWS_NAMED));
     }
     Py_XDECREF((PyObject *)labels);
     Py_XDECREF(copies);

@@ -152,19 +152,6 @@ static int set_loss_arrays(kd_loss *loss, const loss_arrays *arrays)
     return loss->classes ? check_classes(loss) : loss->targets ? check_targets(loss->targets, B, K) : 0;
 }
 
-/* Returns the tuple of the first rows that are not finite. */
-static PyObject *rows_named(const kd_loss_result *result)
-{
-    Py_ssize_t named = (Py_ssize_t)kd_min(result->not_finite, KD_LOSS_ROWS_NAMED);
-    PyObject *rows = PyTuple_New(named);
-    for (Py_ssize_t i = 0; rows && i < named; i++) {
-        PyObject *row = PyLong_FromSsize_t(result->rows[i]);
-        if (!row || PyTuple_SetItem(rows, i, row) < 0)
-            Py_CLEAR(rows);
-    }
-    return rows;
-}
-
 /* A logit takes some 50 ns: about 1 ms, for which no other thread is woken, and 0.1 s. */
 enum { SMALL_LOGITS = 1 << 14, SLICE_LOGITS = 1 << 21 };
 
@@ -201,7 +188,9 @@ static PyObject *loss_with_gradient(loss_work *work, PyArrayObject *logits, int 
     if (!dlogits)
         return NULL;
     work->dlogits = kd_floats((PyArrayObject *)dlogits);
-    PyObject *rows = compute_loss(work, threads) < 0 ? NULL : rows_named(&work->result);
+    PyObject *rows = compute_loss(work, threads) < 0
+                         ? NULL
+                         : kd_rows_named(work->result.rows, kd_min(work->result.not_finite, KD_LOSS_ROWS_NAMED));
     if (!rows) {
         Py_DECREF(dlogits);
         return NULL;

@@ -67,6 +67,17 @@ PyArrayObject *kd_array_copy(PyObject *object, const char *argument, int type, i
     return (PyArrayObject *)copy;
 }
 
+PyObject *kd_rows_named(const ptrdiff_t *rows, ptrdiff_t count)
+{
+    PyObject *tuple = PyTuple_New(count);
+    for (Py_ssize_t i = 0; tuple && i < count; i++) {
+        PyObject *row = PyLong_FromSsize_t(rows[i]);
+        if (!row || PyTuple_SetItem(tuple, i, row) < 0)
+            Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
 PyArrayObject *kd_new_bytes(size_t bytes)
 {
     npy_intp size = (npy_intp)(bytes + KD_ALIGN);

@@ -56,6 +56,9 @@ int kd_check_threads(int threads);
  * as "logit" and "row", are for messages. -1 with a ValueError otherwise. */
 int kd_check_starts(const int64_t *starts, npy_intp rows, npy_intp total, const char *part, const char *row);
 
+/* Returns a tuple of so many row numbers, or NULL with an exception. */
+PyObject *kd_rows_named(const ptrdiff_t *rows, ptrdiff_t count);
+
 /* kd_new_bytes returns a new NumPy array with room for `bytes` aligned bytes, kd_aligned the address where they begin. */
 PyArrayObject *kd_new_bytes(size_t bytes);
 void *kd_aligned(PyArrayObject *bytes);
