@@ -70,7 +70,8 @@ typedef struct kd_gradient {
     ptrdiff_t n, C, dense_size;
 } kd_gradient;
 
-/* Returns the sum of squares. `partial` has kd_gradient_blocks doubles of scratch. */
+/* Returns the sum of squares, of at most 1024 numbers each in float32 and of these in double: not finite for a number
+ * whose square float32 cannot hold. `partial` has kd_gradient_blocks doubles of scratch. */
 double kd_gradient_sum_squares(const kd_kernels *kernels, const kd_gradient *g, double *partial, kd_team *team);
 ptrdiff_t kd_gradient_blocks(const kd_gradient *g);
 
