@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..system.names import missing_attribute
 
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
     """Rows of different lengths. NumPy sees it as one padded array, see `padded`; iterating gives the rows.
+
+    Compared with `==` or `!=`, or indexed by anything but an integer, it is the padded array, too.
 
     Attributes:
         values: (units, ...), the rows one after another; float32 (units, K) for the outputs of a model.
@@ -30,12 +34,38 @@ class Ragged:
         """The units of each row, int64 (rows,)."""
         return np.diff(self.starts)
 
-    def __getitem__(self, row: int) -> NDArray[Any]:
-        """Return a row, a view (units of the row, ...). Raises IndexError."""
-        if not -len(self) <= row < len(self):
-            raise IndexError(f"row {row} of {len(self)} rows")
-        row %= len(self)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of `padded`: (rows, longest, ...)."""
+        return (len(self), int(self.lengths.max(initial=0)), *self.values.shape[1:])
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a row for an integer, a view (units of the row, ...); else what `padded` has there. Raises IndexError.
+
+        Args:
+            key: a place, or what an array takes besides: a slice, a mask, a list, or a tuple of these.
+        """
+        if isinstance(key, bool) or not isinstance(key, int | np.integer):
+            return self.padded()[key]
+        if not -len(self) <= key < len(self):
+            raise IndexError(f"row {key} of {len(self)} rows")
+        row = key % len(self)
         return self.values[self.starts[row] : self.starts[row + 1]]
+
+    def __eq__(self, other: object) -> Any:
+        """Return where `padded` is equal to another array or number, bool (rows, longest, ...)."""
+        return self.padded() == (other.padded() if isinstance(other, Ragged) else other)
+
+    def __ne__(self, other: object) -> Any:
+        """Return where `padded` is not equal to another array or number, bool (rows, longest, ...)."""
+        return self.padded() != (other.padded() if isinstance(other, Ragged) else other)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError with the array that has the attribute."""
+            hint = f"np.asarray(...).{name} is that of the padded array"
+            raise missing_attribute(self, name, {name: hint} if hasattr(np.ndarray, name) else {})
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return (self[row] for row in range(len(self)))
@@ -53,9 +83,8 @@ class Ragged:
 
     def padded(self, filler: float = -100) -> NDArray[Any]:
         """Return the rows as one array (rows, longest, ...), with `filler` behind the end of each, as transformers."""
-        longest = int(self.lengths.max(initial=0))
-        array = np.full((len(self), longest, *self.values.shape[1:]), filler, dtype=self.values.dtype)
-        array[np.arange(longest) < self.lengths[:, None]] = self.values
+        array = np.full(self.shape, filler, dtype=self.values.dtype)
+        array[np.arange(self.shape[1]) < self.lengths[:, None]] = self.values
         return array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:

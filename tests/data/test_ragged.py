@@ -54,6 +54,32 @@ def test_numpy_sees_one_padded_array() -> None:
         values[4]
 
 
+def test_keys_but_integers_and_comparisons_are_those_of_the_padded_array() -> None:
+    values, rows = ragged()
+    array = values.padded()
+    assert values.shape == np.shape(values) == array.shape
+    for place in (1, -2, np.int64(3)):
+        np.testing.assert_array_equal(values[place], rows[place])
+    mask = np.array([True, False, True, True])
+    for key in (np.s_[1:3], np.s_[::-1], [0, 3], mask, list(mask), (0, 1), np.s_[:, 2], np.s_[..., 0], None, True):
+        np.testing.assert_array_equal(values[key], array[key])
+    for other in (-100, array, array[0], values, None):
+        np.testing.assert_array_equal(values == other, array == np.asarray(other))
+        np.testing.assert_array_equal(values != other, array != np.asarray(other))
+    np.testing.assert_array_equal(array != values, np.zeros(array.shape, bool))
+    # What transformers' users write of predictions and labels.
+    np.testing.assert_array_equal(values[values != -100], np.concatenate(rows).reshape(-1))
+    np.testing.assert_array_equal(values[values[:, :, 0] != -100], np.concatenate(rows))
+
+
+def test_a_method_of_arrays_is_refused_with_the_array_that_has_it() -> None:
+    values, _ = ragged()
+    with pytest.raises(AttributeError, match=r"Ragged has no attribute 'argmax': np\.asarray\(\.\.\.\)\.argmax is"):
+        values.argmax(-1)
+    with pytest.raises(AttributeError, match="Ragged has no attribute 'length'; did you mean 'lengths'"):
+        values.length  # noqa: B018
+
+
 def per_token(labels: list[list[int]], examples: list[int] | None = None) -> Dataset:
     lengths = np.array([len(row) for row in labels])
     tokens = int(lengths.sum())
