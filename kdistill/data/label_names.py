@@ -32,6 +32,12 @@ HOW_TO_LEARN_SEVERAL = (
     "to learn several labels a row, give --problem-type multi_label_classification (in Python problem_type= of the "
     "model)"
 )
+HOW_TO_HAVE_LABELS = (
+    "a model that is only measured needs rows with its own labels. One that is trained needs the names of all labels of "
+    "its rows, those to measure on too: in Python id2label= of from_pretrained, in finetune --label-names, and in place "
+    "of names that it has ignore_mismatched_sizes=True (--ignore-mismatched-sizes). In distill, --label-names are the "
+    "teacher's labels as the rows call them, and --ignore-mismatched-sizes gives them to a student that has others"
+)
 # Whole numbers are ids while there are at most so many places from 0 to the largest for each one that occurs.
 PLACES_FOR_EACH_ID = 4
 _MOST_SHOWN = 20
@@ -158,11 +164,7 @@ class LabelMatcher:
             return f"label {label!r} is {self._not_one_of_the_models(self._fractions)}"
         return f"label {label!r} is {self._not_one_of_the_models()}"
 
-    def _not_one_of_the_models(
-        self,
-        remedy: str = "to train on other labels, load the model with ignore_mismatched_sizes=True "
-        "(--ignore-mismatched-sizes), and name those that no training row has (--label-names, id2label=)",
-    ) -> str:
+    def _not_one_of_the_models(self, remedy: str = HOW_TO_HAVE_LABELS) -> str:
         names = [f"{index} ({name})" for index, name in sorted((self._id2label or {}).items())]
         return f"not one of the model's labels: {listing(names, _MOST_SHOWN)}; {remedy}"
 
@@ -187,8 +189,7 @@ def ids_by_class(class_names: Sequence[str], id2label: Mapping[int, str]) -> dic
         raise ValueError(
             f"the data has {len(class_names)} classes ({listing(class_names, _MOST_SHOWN)}) and the model "
             f"{len(id2label)} others ({listing(id2label.values(), _MOST_SHOWN)}); expected the same names, or the "
-            "same number. Rename those of the data, or load the model with ignore_mismatched_sizes=True "
-            "(--ignore-mismatched-sizes) to train it on them"
+            f"same number; {HOW_TO_HAVE_LABELS}"
         )
     return matched
 

@@ -11,6 +11,7 @@ import pytest
 from support.small_run import write_model, write_pretrained
 from support.small_tags import tagged_sentences, write_conll
 
+import kdistill as kd
 from kdistill.cli.main import main
 
 
@@ -139,7 +140,7 @@ def test_what_does_not_fit_is_refused(
     assert "rows.jsonl:2: 2 tokens and 1 tags; expected a tag for each token" in refused(capsys, *evaluate, rows)
     rows.write_text('{"tokens": ["good"], "tags": ["B-lake"]}\n')
     assert "rows.jsonl:1: label 'B-lake' is not one of the model's labels" in refused(capsys, *evaluate, rows)
-    assert "name those that no training row has (--label-names, id2label=)" in refused(capsys, *evaluate, rows)
+    assert "a model that is only measured needs rows with its own labels" in refused(capsys, *evaluate, rows)
     rows.write_text('{"sentence": "good film", "label": 1}\n')
     assert "has no labels" in refused(capsys, *evaluate, rows)
     classifier = inputs / "classifier"
@@ -181,6 +182,32 @@ def test_what_does_not_fit_is_refused(
     assert "the student is a model for token-classification and the teacher one for text-classification" in refused(
         capsys, "distill", "--teacher", classifier, "--student", tagger, "--train", inputs / "dev.conll", *out
     )
+
+
+def test_what_the_error_of_an_unknown_tag_advises_helps(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["O", "B-praise", "B-thing", "I-thing", "B-lake"]
+    args = kd.TrainingArguments(str(tmp_path / "python"), max_steps=1, disable_tqdm=True)
+
+    def trainer(**labels: Any) -> kd.Trainer:
+        model = kd.AutoModelForTokenClassification.from_pretrained(str(inputs / "pretrained"), **labels)
+        tokenizer = kd.AutoTokenizer.from_pretrained(str(inputs / "pretrained"))
+        return kd.Trainer(model, args, train_dataset=str(inputs / "train.conll"), processing_class=tokenizer)
+
+    with pytest.warns(UserWarning, match="initialised at random"):
+        with pytest.raises(ValueError, match=r"is not one of .*0 \(LABEL_0\).* in Python id2label= of from_pretrained,"):
+            trainer()
+        trainer(id2label=dict(enumerate(names)))
+    (tmp_path / "odd.conll").write_text("film\tB-lake\n")
+    files = ("--train", inputs / "train.conll", "--eval", tmp_path / "odd.conll", "--output-dir", tmp_path / "out")
+    finetune = ("finetune", "--model", inputs / "pretrained", *files, "--max-steps", "1")
+    for more in ((), ("--ignore-mismatched-sizes",)):
+        said = refused(capsys, *finetune, *more)
+        assert "odd.conll:1: label 'B-lake' is not one of" in said
+        assert "the names of all labels of its rows, those to measure on too:" in said
+        assert "in finetune --label-names" in said
+    run(capsys, *finetune, "--label-names", ",".join(names))
 
 
 def test_a_tagger_is_measured_and_examined(
