@@ -16,14 +16,13 @@ from ..data.questions import CONTEXT_COLUMN, QUESTION_COLUMN
 from ..data.table import Table
 from ..data.text_files import PLAIN_TEXT_COLUMN
 from ..data.texts import Texts
-from ..data.words import PIECE_COLUMNS, names_columns
+from ..data.words import PIECE_COLUMNS, has_a_word_a_line
 from ..models.head_names import ENCODER, MASKED, SPAN, TOKEN
 from ..models.trained_with import TrainedWith
 
 STANDARD_INPUT = "-"
 TEXT_PAIR_COLUMN = "text_pair"
 _TABS = ("tab", "\\t")
-_LONGEST_HEADER = 1 << 16  # bytes
 FORMAT = ("columns", "delimiter", "quoted", "encoding")
 """Options about how files of rows are written."""
 
@@ -55,20 +54,9 @@ def data_file(path: str, options: Mapping[str, Any], head: str | None = None) ->
         raise ValueError("a file of rows is named ''; expected its name: is a variable of the shell not set?")
     plain = all(options[name] is None for name in FORMAT if name != "encoding")
     first = Path(matching_paths(path)[0])
-    suffix = first.suffix.lower()
-    words = head == TOKEN and plain and (suffix == ".txt" or (suffix == ".tsv" and not _is_table(first)))
+    words = head == TOKEN and plain and (first.suffix.lower() == ".txt" or has_a_word_a_line(first))
     documents = head == MASKED and plain and is_plain_text(first)
     return DataFile(path, file_format(options, "conll" if words else DOCUMENTS if documents else None))
-
-
-def _is_table(path: Path) -> bool:
-    """Return whether the first line of a file names columns; False where there is no such file, for its reader."""
-    try:
-        with path.open("rb") as file:
-            line = file.readline(_LONGEST_HEADER)
-    except OSError:
-        return False
-    return names_columns(line.decode("utf-8-sig", "replace").rstrip("\r\n").split("\t"))
 
 
 def file_format(options: Mapping[str, Any], kind: str | None = None) -> FileFormat:

@@ -40,7 +40,8 @@ def word_with_its_tag(names: Sequence[str]) -> str:
         return ""
     return (
         f"the first line looks like a word and its tag ({names[-1]!r}): such a file is read with --task "
-        "token-classification, or where its name ends in .conll or .iob"
+        "token-classification, in Python by the trainer of a tagger that is given its path, or where its name ends in "
+        ".conll or .iob"
     )
 
 

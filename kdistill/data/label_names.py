@@ -33,10 +33,11 @@ HOW_TO_LEARN_SEVERAL = (
     "model)"
 )
 HOW_TO_HAVE_LABELS = (
-    "a model that is only measured needs rows with its own labels. One that is trained needs the names of all labels of "
-    "its rows, those to measure on too: in Python id2label= of from_pretrained, in finetune --label-names, and in place "
-    "of names that it has ignore_mismatched_sizes=True (--ignore-mismatched-sizes). In distill, --label-names are the "
-    "teacher's labels as the rows call them, and --ignore-mismatched-sizes gives them to a student that has others"
+    "a model that is only measured needs rows with its own labels. One that is trained needs the names of all labels "
+    "of its rows, those to measure on too: in Python id2label= of from_pretrained, in finetune --label-names, and in "
+    "place of names that it has ignore_mismatched_sizes=True (--ignore-mismatched-sizes). In distill, --label-names "
+    "are the teacher's labels as the rows call them, and --ignore-mismatched-sizes gives them to a student that has "
+    "others"
 )
 # Whole numbers are ids while there are at most so many places from 0 to the largest for each one that occurs.
 PLACES_FOR_EACH_ID = 4

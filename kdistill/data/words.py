@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from ..system.names import listing
 from ..system.unicode import check_characters
 from .columns import NO_COLUMNS, TEXT_COLUMNS, TOKEN_COLUMNS, Columns, ColumnUse, parsed_list
+from .files import DataFile, FileFormat
 from .label_names import warn_of_missing_marks
 from .label_values import as_integer, is_list
+from .patterns import matching_paths
 from .ragged import Ragged
+from .sources import read_table
 from .table import Table
 from .tags import OUTSIDE, implied_tags, is_empty_row, lists_of_tags, tag_ids
 
@@ -26,6 +31,7 @@ PIECE_COLUMNS = ("data",)
 """Columns of lists of pieces of text, some with an entity, as the files of SNIPS are."""
 _WORD = re.compile(r"\w+|[^\w\s]")
 _TAG = re.compile(r"[BIESLU]-")
+_LONGEST_HEADER = 1 << 16  # bytes
 _MOST_SHOWN = 3
 _WORD_A_LINE = "a file with a word and its tag a line has no header, and ends in .conll or .iob"
 _EXPECTED_TAGS = (
@@ -106,10 +112,39 @@ class WordRows:
         return lists_of_tags(self.tags, self.table.where)
 
 
-def names_columns(names: Sequence[str]) -> bool:
+def _names_columns(names: Sequence[str]) -> bool:
     """Return whether the first line of a file is the header of a table of words or texts, not a word and its tag."""
     known = any(name in (*TOKEN_COLUMNS, *TEXT_COLUMNS) for name in names)
     return len(names) > 1 and known and not any(name == OUTSIDE or _TAG.match(name) for name in names)
+
+
+def has_a_word_a_line(path: Path) -> bool:
+    """Return whether a .tsv holds a word and its tag a line for a model that tags: its first line names no columns.
+
+    False where there is no such file, for its reader.
+    """
+    if path.suffix.lower() != ".tsv":
+        return False
+    try:
+        with path.open("rb") as file:
+            line = file.readline(_LONGEST_HEADER)
+    except OSError:
+        return False
+    return not _names_columns(line.decode("utf-8-sig", "replace").rstrip("\r\n").split("\t"))
+
+
+def read_word_table(source: Any, *, columns_named: bool) -> Table:
+    """Return the table of a source as `read_table` does, but of a .tsv with a word and its tag a line.
+
+    Args:
+        source: as in `read_table`.
+        columns_named: whether the caller names columns, which such a file lacks.
+    """
+    if isinstance(source, str | os.PathLike) and not isinstance(source, DataFile) and not columns_named:
+        path = os.fspath(source)
+        if has_a_word_a_line(Path(matching_paths(path)[0])):
+            source = DataFile(path, FileFormat("conll"))
+    return read_table(source)
 
 
 def has_words(table: Table) -> bool:

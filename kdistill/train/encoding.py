@@ -19,13 +19,12 @@ from ..data.dataset import Dataset, as_dataset, from_token_ids
 from ..data.documents import blocks_of_token_ids, encode_documents, read_documents, read_text_table
 from ..data.labels import NO_LABEL, UNTAGGED
 from ..data.sentences import Sentences
-from ..data.sources import read_table
 from ..data.table import Table
 from ..data.tagged import encode_words
 from ..data.teacher_columns import Answers
 from ..data.teacher_rows import TaughtRows
 from ..data.token_files import token_files_of
-from ..data.words import TAG_COLUMNS, words_of
+from ..data.words import TAG_COLUMNS, read_word_table, words_of
 from ..models.configuration import Config
 from ..models.head_names import MASKED, SPAN
 from ..models.model import Model
@@ -230,7 +229,8 @@ def _tagged(
     progress: Progress,
 ) -> Dataset:
     """Return rows of words, or of tokens, with a label for each token."""
-    table, label_column = read_table(source), columns["label_column"]
+    label_column = columns["label_column"]
+    table = read_word_table(source, columns_named=any(columns.values()))
     if columns["text_pair_column"] is not None:
         raise ValueError(f"text_pair_column is {columns['text_pair_column']!r}, and tokens have no pairs; leave it out")
     if "input_ids" in table.columns:

@@ -195,9 +195,10 @@ def test_what_the_error_of_an_unknown_tag_advises_helps(
         tokenizer = kd.AutoTokenizer.from_pretrained(str(inputs / "pretrained"))
         return kd.Trainer(model, args, train_dataset=str(inputs / "train.conll"), processing_class=tokenizer)
 
+    advice = r"is not one of .*0 \(LABEL_0\).* in Python id2label= of from_pretrained,"
+    with pytest.warns(UserWarning, match="initialised at random"), pytest.raises(ValueError, match=advice):
+        trainer()
     with pytest.warns(UserWarning, match="initialised at random"):
-        with pytest.raises(ValueError, match=r"is not one of .*0 \(LABEL_0\).* in Python id2label= of from_pretrained,"):
-            trainer()
         trainer(id2label=dict(enumerate(names)))
     (tmp_path / "odd.conll").write_text("film\tB-lake\n")
     files = ("--train", inputs / "train.conll", "--eval", tmp_path / "odd.conll", "--output-dir", tmp_path / "out")
@@ -208,6 +209,19 @@ def test_what_the_error_of_an_unknown_tag_advises_helps(
         assert "the names of all labels of its rows, those to measure on too:" in said
         assert "in finetune --label-names" in said
     run(capsys, *finetune, "--label-names", ",".join(names))
+
+
+def test_a_trainer_reads_a_tsv_as_the_commands_do(tagger: Path, inputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "dev.tsv").write_bytes((inputs / "dev.conll").read_bytes())
+    (tmp_path / "table.tsv").write_text('tokens\ttags\n["good", "film"]\t["O", "B-thing"]\n')
+    model = kd.AutoModelForTokenClassification.from_pretrained(str(tagger))
+    args = kd.TrainingArguments(str(tmp_path / "out"), disable_tqdm=True)
+    trainer = kd.Trainer(model, args, processing_class=kd.AutoTokenizer.from_pretrained(str(tagger)))
+    assert (
+        trainer.evaluate(str(tmp_path / "dev.tsv"))["eval_f1"]
+        == (trainer.evaluate(str(inputs / "dev.conll"))["eval_f1"])
+    )
+    assert len(trainer.predict(str(tmp_path / "table.tsv")).label_ids) == 1
 
 
 def test_a_tagger_is_measured_and_examined(
