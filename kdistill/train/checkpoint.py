@@ -22,6 +22,7 @@ from .state import STATE_FILE, TrainerState
 # Groups of arguments that do not affect the result, so that a resumed run may change them.
 _WITHOUT_EFFECT = ("output", "hub", "checkpoints and logs")
 _ACCUMULATION = "gradient_accumulation_steps"
+_OF_READING = ("max_length", "doc_stride", "label_all_tokens")  # arguments that decide which tokens rows are
 _AUXILIARY = "auxiliary."
 """What names of arrays of the parameters beside the model begin with."""
 
@@ -155,26 +156,35 @@ def check_same_run(saved: TrainerState, args: TrainingArguments, initial: Traine
         initial: the state with which this run would begin.
 
     Raises:
-        ValueError: training rows, teacher, matches or evaluation rows differ.
+        ValueError: training rows, teacher, matches or evaluation rows differ; where they are read otherwise, with the
+            arguments that say so.
     """
+    changed = {
+        name: f"{name} was {old!r} and is now {new!r}"
+        for name, (old, new) in changed_arguments(saved.args, args).items()
+    }
+    read_otherwise = "; ".join(changed[name] for name in _OF_READING if name in changed)
     names = saved.trained_on.keys() | initial.trained_on.keys()
     other = {name for name in names if saved.trained_on.get(name) != initial.trained_on.get(name)}
+    measured_on_others = saved.evaluated_on and initial.evaluated_on and saved.evaluated_on != initial.evaluated_on
+    if read_otherwise and ("data" in other or measured_on_others):
+        raise ValueError(
+            f"the run in output_dir read its rows otherwise: {read_otherwise}; resume it with the former "
+            "values, or start a new run in another output_dir"
+        )
     if other:
         which = "with other matches" if other == {"matches"} else "on other rows or with another teacher"
         raise ValueError(
             f"the run in output_dir was trained {which}; resume it with the same ones, or start a new run in another "
             "output_dir"
         )
-    if saved.evaluated_on and initial.evaluated_on and saved.evaluated_on != initial.evaluated_on:
+    if measured_on_others:
         raise ValueError(
             "the run in output_dir was evaluated on other rows, which selected its best weights; pass the same rows "
             "again (other rows can be measured with report --holdout or with evaluate)"
         )
-    changed = [
-        f"{name} was {old!r} and is now {new!r}" for name, (old, new) in changed_arguments(saved.args, args).items()
-    ]
     if changed:
-        warnings.warn(f"the run continues with changed arguments: {'; '.join(changed)}", stacklevel=4)
+        warnings.warn(f"the run continues with changed arguments: {'; '.join(changed.values())}", stacklevel=4)
 
 
 def check_same_steps(saved: TrainerState, args: TrainingArguments) -> None:

@@ -224,6 +224,22 @@ def test_a_trainer_reads_a_tsv_as_the_commands_do(tagger: Path, inputs: Path, tm
     assert len(trainer.predict(str(tmp_path / "table.tsv")).label_ids) == 1
 
 
+def test_a_run_names_the_argument_with_which_it_would_read_other_tokens(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("finetune", "--model", inputs / "pretrained", "--train", inputs / "train.conll", "--max-length", "8")
+    words = (*words, "--output-dir", tmp_path / "out", "--save-steps", "1")
+    run(capsys, *words, "--max-steps", "1")
+    for more, expected in (
+        (("--max-length", "6"), "max_length was 8 and is now 6"),
+        (("--doc-stride", "4"), "doc_stride was None and is now 4"),
+        (("--max-length", "6", "--label-all-tokens"), "max_length was 8 and is now 6; label_all_tokens was False and"),
+    ):
+        said = refused(capsys, *words, "--max-steps", "2", "--resume", *more)
+        assert f"the run in output_dir read its rows otherwise: {expected}" in said
+    run(capsys, *words, "--max-steps", "2", "--resume")
+
+
 def test_a_tagger_is_measured_and_examined(
     tagger: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
