@@ -21,6 +21,9 @@ _INDEX_SUFFIX = ".index.json"
 _TIMEOUT_SECONDS = 10
 MODULES_FILE = "modules.json"
 """Lists the modules of a model of sentence-transformers, each in a folder."""
+RUN_FILE = "training_args.json"
+"""Marks the output directory of a training run, which has a model of its own once the run is finished."""
+_MODEL_FILE = "config.json"
 ATTEMPTS = 5
 RETRY_SECONDS = 1.0  # before the second attempt; it doubles
 
@@ -317,7 +320,7 @@ def _missing(directory: Path, needed: Sequence[Sequence[str]]) -> Iterator[Seque
 def _check_complete(directory: Path, needed: Sequence[Sequence[str]]) -> None:
     for group in _missing(directory, needed):
         there = (path.relative_to(directory).as_posix() for depth in ("*", "*/*") for path in directory.glob(depth))
-        expected = _about_graphs(group, there) or "expected a Hugging Face model directory"
+        expected = _about_graphs(group, there) or _about_run(directory) or "expected a Hugging Face model directory"
         raise FileNotFoundError(f"{directory} has no {' or '.join(group)}; {expected}")
 
 
@@ -328,6 +331,17 @@ def _about_graphs(group: Sequence[str], available: Iterable[str]) -> str:
     if not read or not there:
         return ""
     return f"it has {listing(there)}; a graph is read as {' or '.join(read)}, with weights that are not quantised"
+
+
+def _about_run(directory: Path) -> str:
+    """Return what to do about the output directory of a run that is not finished; empty for other directories."""
+    if not (directory / RUN_FILE).is_file() or (directory / _MODEL_FILE).is_file():
+        return ""
+    steps = (path.parent.name.partition("-")[2] for path in directory.glob(f"checkpoint-*/{_MODEL_FILE}"))
+    newest = max((int(step) for step in steps if step.isdecimal()), default=None)
+    checkpoint = "" if newest is None else f", or give {directory / f'checkpoint-{newest}'}"
+    again = "repeat its command with --resume (in Python resume_from_checkpoint=True)"
+    return f"it holds a run that is not finished: {again}{checkpoint}"
 
 
 def _cached_snapshot(repo_id: str, revision: str, cache_dir: str | os.PathLike[str] | None) -> Path | None:

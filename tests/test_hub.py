@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import call, create_autospec
 
 import pytest
 from support.hub_stub import NOWHERE, TOKEN, Repository, hub_server, run_with_hub
-from support.small_run import write_model
+from support.small_run import small_dataset, small_model, write_model
 
+import kdistill as kd
 from kdistill.hub import resolve, shard_names, upload
 
 WEIGHTS = [["config.json"], ["model.safetensors", "pytorch_model.bin"]]
@@ -57,6 +60,31 @@ def test_directory_without_a_needed_file(model: Path) -> None:
     (model / "pytorch_model.bin").unlink()
     with pytest.raises(FileNotFoundError, match=r"has no model\.safetensors or pytorch_model\.bin"):
         resolve(model, WEIGHTS)
+
+
+class InterruptAfterTenCheckpoints(kd.TrainerCallback):
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 10:
+            raise InterruptedError
+
+
+def test_directory_of_a_run_that_is_not_finished(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    args = kd.TrainingArguments(
+        str(out), max_steps=10, save_strategy="steps", save_steps=1, save_total_limit=0, disable_tqdm=True
+    )
+    trainer = kd.Trainer(small_model(), args, train_dataset=small_dataset(40), eval_dataset=small_dataset(8))
+    trainer.add_callback(InterruptAfterTenCheckpoints())
+    with pytest.raises(InterruptedError):
+        trainer.train()
+    expected = r"out has no config\.json; it holds a run that is not finished: repeat its command with --resume"
+    with pytest.raises(FileNotFoundError, match=rf"{expected} \(.*\), or give {out}/checkpoint-10$"):
+        kd.AutoModelForSequenceClassification.from_pretrained(str(out))
+    kd.AutoModelForSequenceClassification.from_pretrained(str(out / "checkpoint-10"))
+    for checkpoint in out.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    with pytest.raises(FileNotFoundError, match=r"\(in Python resume_from_checkpoint=True\)$"):
+        kd.AutoConfig.from_pretrained(str(out))
 
 
 def test_file_instead_of_a_directory(model: Path) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..hub import RUN_FILE
 from ..models.checkpoint import WEIGHTS_FILE
 from ..models.configuration import CONFIG_FILE
 from ..models.sentence_files import WRITTEN_FILES
@@ -38,7 +39,7 @@ from ..system.files import (
 from ..text.saved_files import TOKENIZER_FILES
 from .state import STATE_FILE
 
-ARGS_FILE = "training_args.json"
+ARGS_FILE = RUN_FILE
 RESULTS_FILE = "all_results.json"
 COMMAND_FILE = "command.txt"
 CARD_FILE = "README.md"
