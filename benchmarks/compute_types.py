@@ -33,7 +33,7 @@ import numpy as np
 import kdistill as kd
 from kdistill import _core
 from kdistill.bench.bench import PAUSE_SECONDS
-from kdistill.bench.other_runtimes import bucketed, padded
+from kdistill.bench.other_runtimes import CannotRunError, bucketed, padded
 from kdistill.data.columns import read_rows
 from kdistill.data.dataset import Dataset, encode
 from kdistill.distill.cache import teacher_logits
@@ -154,6 +154,9 @@ def choose(
             passes = load()
         except ModuleNotFoundError as error:
             notes.append(f"{program.name} {program.dtype} left out: {error.name} is not installed")
+            continue
+        except CannotRunError as error:
+            notes.append(f"{program.name} {program.dtype} left out: {error}")
             continue
         ways = {name: partial(_padded, run) for name, run in passes.items()}
         chosen[program] = fastest(ways, sample, options.batch_sizes)

@@ -246,13 +246,22 @@ def exported_onnx(directory: Path, work: Path) -> Path:
     """Return the model directory's graph in `work`, where it is written once, see `export_onnx`.
 
     A model that transformers cannot open, because its layers differ or lack heads, is written by `kdistill export`.
+
+    Raises:
+        CannotRunError: a package that writes the graph is not installed, while the runtime may be.
     """
     exported = work / "exported.onnx"
-    if not exported.exists() and _of_layers(directory):
-        _needs("onnx")
-        export(directory, exported, format="onnx")
-    elif not exported.exists():
-        export_onnx(directory, exported)
+    try:
+        if not exported.exists() and _of_layers(directory):
+            _needs("onnx")
+            export(directory, exported, format="onnx")
+        elif not exported.exists():
+            export_onnx(directory, exported)
+    except ModuleNotFoundError as error:
+        raise CannotRunError(
+            f"{error.name}, which writes its graph, is not installed; --export measures it with graphs of `kdistill "
+            "export`"
+        ) from error
     return exported
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,20 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert peers == [
         "PyTorch         not installed (torch)",
         "ONNX Runtime    not installed (onnxruntime)",
+        "OpenVINO        not installed (openvino)",
+    ]
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_runtime_without_what_writes_its_graph_is_not_called_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
+    output = run(capsys, "--model", "L1-H8-A2", "--rows", 5)[1]
+    assert output.splitlines()[-3:] == [
+        "PyTorch         not installed (torch)",
+        "ONNX Runtime    cannot run it: torch, which writes its graph, is not installed; --export measures it with "
+        "graphs of `kdistill export`",
         "OpenVINO        not installed (openvino)",
     ]
 
