@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
+from collections.abc import Sequence
 
+from .headers import is_tag
 from .table import Table
 from .text_files import lines_of
 
@@ -26,7 +29,8 @@ def read_conll(path: str | os.PathLike[str], text: str) -> Table:
     """Return a row for each sentence: its words, from the first column, and their tags, from the last.
 
     Columns are separated by a tab where a line has one, else by white space. A file of one column has words without
-    tags. Lines of `-DOCSTART-` are left out, and so are remarks such as `# text = ...` of CoNLL-U.
+    tags. Lines of `-DOCSTART-` are left out, and so are remarks such as `# text = ...` of CoNLL-U. Where the first
+    column looks like tags and the last does not, a warning says so.
 
     Raises:
         ValueError: a line has no tag or another number of columns than the first, or is a header, with file and line;
@@ -76,8 +80,22 @@ def read_conll(path: str | os.PathLike[str], text: str) -> Table:
         )
     found = {TOKENS: [of for of, _ in sentences]}
     if columns > 1:
+        _warn_of_tags_first(name, sentences)
         found[TAGS] = [of for _, of in sentences]
     return Table(name, found, places)
+
+
+def _warn_of_tags_first(name: str, sentences: Sequence[tuple[Sequence[str], Sequence[str]]]) -> None:
+    """Warn where most words, and not most tags, are written as tags."""
+    words, tags = ([text for row in sentences for text in row[column]] for column in (0, 1))
+    tags_first = [word for word in words if is_tag(word)]
+    if len(tags_first) * 2 > len(words) and sum(map(is_tag, tags)) * 2 <= len(tags):
+        shown = max(tags_first, key=len)
+        warnings.warn(
+            f"{name}: the first column looks like the tags ({shown!r}) and the last does not ({tags[0]!r}); expected "
+            "the word in the first column and its tag in the last",
+            stacklevel=3,
+        )
 
 
 def _is_remark(line: str, fields: list[str], columns: int) -> bool:

@@ -36,13 +36,18 @@ def header_that_is_a_row(names: Sequence[str]) -> str:
 
 def word_with_its_tag(names: Sequence[str]) -> str:
     """Return how the names of a file's columns show that they are a word and its tag, and the remedy; "" for others."""
-    if len(names) < 2 or not _TAG.fullmatch(names[-1]):
+    if len(names) < 2 or not is_tag(names[-1]):
         return ""
     return (
         f"the first line looks like a word and its tag ({names[-1]!r}): such a file is read with --task "
         "token-classification, in Python by the trainer of a tagger that is given its path, or where its name ends in "
         ".conll or .iob"
     )
+
+
+def is_tag(text: str) -> bool:
+    """Return whether a text is written as the tags of IOB2 and its kind are: `O`, or `B-` and its kind with a name."""
+    return _TAG.fullmatch(text) is not None
 
 
 def _is_number(name: str) -> bool:

@@ -90,6 +90,17 @@ def test_broken_files_name_the_line(tmp_path: Path, content: str, message: str) 
         read_file(tmp_path / "a.conll")
 
 
+def test_tags_in_the_first_column_are_reported(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text("B-person Anna\nO lives\nO O\n\nB-city York\n")
+    expected = r"a\.conll: the first column looks like the tags \('B-person'\) and the last does not \('Anna'\)"
+    with pytest.warns(UserWarning, match=expected):
+        assert len(read_file(path)) == 2
+    for content in ("O O\nB-52 B-plane\n", "O UH\nAnna NNP\nlives VBZ\n", "O\nO\n"):
+        path.write_text(content)
+        read_file(path)
+
+
 def test_some_words_may_have_spaces(tmp_path: Path) -> None:
     (tmp_path / "a.conll").write_text("10 000\tB-number\nmen\tO\n")
     assert words_of(read_file(tmp_path / "a.conll")).words == [["10 000", "men"]]
