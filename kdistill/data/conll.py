@@ -28,6 +28,8 @@ _OTHER_FILES = (
 def read_conll(path: str | os.PathLike[str], text: str) -> Table:
     """Return a row for each sentence: its words, from the first column, and their tags, from the last.
 
+    The place of a row is the lines of its words, such as `train.conll:3-14`.
+
     Columns are separated by a tab where a line has one, else by white space. A file of one column has words without
     tags. Lines of `-DOCSTART-` are left out, and so are remarks such as `# text = ...` of CoNLL-U. Where the first
     column looks like tags and the last does not, a warning says so.
@@ -39,14 +41,14 @@ def read_conll(path: str | os.PathLike[str], text: str) -> Table:
     name, sentences, places = os.fspath(path), [], []
     words: list[str] = []
     tags: list[str] = []
-    columns = begun = 0
+    columns = begun = ended = 0
     for number, line in enumerate([*lines_of(text), ""], start=1):
         # Not str.split(): words may hold other spaces, such as the narrow one between the digits of 10 000.
         fields = [field.strip(" ") for field in (line.split("\t") if "\t" in line else _SPACES.split(line.strip(" ")))]
         if not line.strip() or fields[0] == _NEW_DOCUMENT:
             if words:
                 sentences.append((words, tags))
-                places.append(f"{name}:{begun}")
+                places.append(f"{name}:{begun}" if begun == ended else f"{name}:{begun}-{ended}")
                 words, tags = [], []
             continue
         if _is_remark(line, fields, columns or 2):
@@ -62,7 +64,7 @@ def read_conll(path: str | os.PathLike[str], text: str) -> Table:
                 f"{name}:{number}: {len(fields)} columns ({line.strip()!r}); expected {columns} as before: a word, its "
                 f"tag in the last column, and an empty line between sentences{_OTHER_FILES}"
             )
-        begun = begun if words else number
+        begun, ended = begun if words else number, number
         words.append(fields[0])
         tags.append(fields[-1])
     if not sentences:

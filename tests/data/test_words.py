@@ -90,6 +90,15 @@ def test_broken_files_name_the_line(tmp_path: Path, content: str, message: str) 
         read_file(tmp_path / "a.conll")
 
 
+def test_the_place_of_a_sentence_is_its_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text("# text = Anna lives\nAnna B-person\nlives O\n\n\nYork B-city\n\nin O\nParis B-lake\nnow O")
+    table = read_file(path)
+    assert [table.where(row) for row in range(3)] == [f"{path}:2-3", f"{path}:6", f"{path}:8-10"]
+    with pytest.raises(ValueError, match=r"a\.conll:8-10: label 'B-lake' is not one of the model's labels"):
+        words_of(table).read_tags({0: "O", 1: "B-person", 2: "B-city"})
+
+
 def test_tags_in_the_first_column_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.conll"
     path.write_text("B-person Anna\nO lives\nO O\n\nB-city York\n")
