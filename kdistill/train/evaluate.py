@@ -117,8 +117,8 @@ def refuse_threshold(threshold: float | None, task: Task) -> None:
     """Raise ValueError for a threshold that was given for a task without one."""
     if threshold is not None and task.at_threshold is None:
         raise ValueError(
-            f"threshold is {threshold} for a model for {task.name}; expected None: only of several labels a row is "
-            "each predicted above a threshold"
+            f"threshold is {threshold} for a model for {task.name}; expected no threshold (in Python None): only of "
+            "several labels a row is each predicted above one"
         )
 
 
