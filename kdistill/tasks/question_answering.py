@@ -19,7 +19,7 @@ from ..data.columns import NO_COLUMNS, Columns
 from ..data.dataset import Dataset, OnProgress
 from ..data.label_names import Where
 from ..data.question_windows import encode_questions
-from ..data.questions import read_questions, with_a_row_for_each_question
+from ..data.questions import QUESTION_COLUMN, read_questions, with_a_row_for_each_question
 from ..data.ragged import Ragged
 from ..data.sources import read_table
 from ..data.spans import Spans, SpanTargets
@@ -154,13 +154,19 @@ def encode(
             raise ValueError(f"the data set holds no windows of questions; a model for {SPAN} reads nothing else")
         return source
     check_tokenizer("processing_class", tokenizer)
-    if tokenizer is None:
-        raise ValueError("questions are text; pass a tokenizer (processing_class=)")
     table = with_a_row_for_each_question(read_table(source))
     given = (text_column, text_pair_column, label_column)
     known = (name if name in table.columns else None for name in trained_on)
     columns = (one or other for one, other in zip(given, known, strict=True))
     names: dict[str, Any] = dict(zip(("question_column", "context_column", "answers_column"), columns, strict=True))
+    if "input_ids" in table.columns and (names["question_column"] or QUESTION_COLUMN) not in table.columns:
+        raise ValueError(
+            f"{table.source} has questions that are already tokens (column 'input_ids'), whose answers are in no text; "
+            "expected the texts, question, context and answers, and a tokenizer (processing_class=), which cuts them "
+            "into windows"
+        )
+    if tokenizer is None:
+        raise ValueError("questions are text; pass a tokenizer (processing_class=)")
     questions = read_questions(table, **names)
     return encode_questions(questions, tokenizer, max_length=max_length, doc_stride=doc_stride, progress=progress)
 

@@ -224,8 +224,10 @@ def test_other_rows_than_questions_are_refused(learned: Trainer) -> None:
         encode_for(learned.model.config, ["good film"], tokenizer, args)
     with pytest.raises(ValueError, match="questions are text; pass a tokenizer"):
         encode_for(learned.model.config, questions(2), None, args)
-    with pytest.raises(ValueError, match="no column 'question'"):
-        encode_for(learned.model.config, [{"input_ids": [2, 3], "label": 0}], tokenizer, args)
+    features = [{"input_ids": [2, 3], "start_positions": 0, "end_positions": 1}]  # as in run_qa.py of transformers
+    for reader in (tokenizer, None):
+        with pytest.raises(ValueError, match=r"the list has questions that are already tokens \(column 'input_ids'\)"):
+            encode_for(learned.model.config, features, reader, args)
     long = [{"question": "good film bad plot", "context": "good film bad plot actor scene"}]
     with pytest.raises(ValueError, match=r"row 0 of the list: doc_stride is 4, and max_length 10 leaves 3 tokens"):
         encode_for(learned.model.config, long, tokenizer, TrainingArguments(disable_tqdm=True, doc_stride=4))
