@@ -60,9 +60,9 @@ def as_soon_as_the_lock_is_free(change: Callable[[], None]) -> Iterator[Callable
 
     interval = sys.getswitchinterval()
     thread = threading.Thread(target=run)
-    thread.start()
-    sys.setswitchinterval(1000.0)
+    sys.setswitchinterval(1000.0)  # before: a thread that waits for Python's lock with the usual one asks for it soon
     try:
+        thread.start()
         yield gate.release
     finally:
         sys.setswitchinterval(interval)
