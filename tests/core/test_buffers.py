@@ -143,17 +143,20 @@ def test_labels_and_logits_that_change_during_a_loss_are_not_read() -> None:
 
 
 def match(loss: str, student: Any, teacher: Any, projection: Any) -> Any:
-    """A loss on taps of 4000 rows, on as many scores, or on relations."""
+    """A loss on taps of rows, on as many scores in ten sequences, or on relations."""
     if loss == "scores":
-        return _core.match_attention("kl", student.reshape(-1), teacher.reshape(-1), np.array([0, 400]), 10, 2)
+        return _core.match_attention("kl", student.reshape(-1), teacher.reshape(-1), np.arange(11) * 400, 10, 2)
     if loss == "relations":
         return _core.match_relation("kl", student, teacher, np.arange(11) * 400, 4, 2)
     return _core.match_rows("mse", student, teacher, projection, 2)
 
 
-@pytest.mark.parametrize("loss", ["rows", "projected rows", "scores", "relations"])
-def test_taps_that_change_during_a_loss_on_them_are_not_read(loss: str) -> None:
-    student, teacher = np.random.default_rng(0).standard_normal((2, 4000, 400)).astype(np.float32)
+@pytest.mark.parametrize(
+    ("loss", "rows"), [("rows", 40_000), ("projected rows", 4000), ("scores", 40_000), ("relations", 4000)]
+)
+def test_taps_that_change_during_a_loss_on_them_are_not_read(loss: str, rows: int) -> None:
+    """Each takes long enough for the other thread to wake up in it."""
+    student, teacher = np.random.default_rng(0).standard_normal((2, rows, 400)).astype(np.float32)
     projection = np.eye(400, dtype=np.float32) if loss == "projected rows" else None
     arrays = [student, teacher, projection]
     expected = match(loss, *arrays)
